@@ -1,0 +1,51 @@
+"""Write a file beside its final name and rename it at the end, so that nobody ever meets half of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data_augment.errors import InputError
+
+
+def check_output_path(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Return ``path`` as a :class:`~pathlib.Path` that may be written.
+
+    Raises:
+        InputError: it exists and ``overwrite`` is false, it is a folder, or its folder does not exist.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"output folder {path.parent} does not exist; create it first")
+    if path.exists() and not overwrite:
+        raise InputError(f"output {path} already exists; choose another name, or allow it with --overwrite")
+    return path
+
+
+@contextmanager
+def open_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``; on success flush it to disk and rename it to ``path``.
+
+    On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path`` is left as it was.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files private to the owner; the finished file gets the permissions of an ordinary one.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()

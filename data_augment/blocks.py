@@ -1,0 +1,168 @@
+"""Vary one block of rows, in this process or in a worker.
+
+A block is fixed by the input alone and draws its randomness from (seed, block number), so the result does not depend
+on who works on it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_augment.errors import InputError
+from data_augment.fingerprints import combine_fingerprints, fingerprint_texts
+from data_augment.rules import RuleSettings
+from data_augment.tag_counts import TagTable
+from data_augment.texts import Texts
+from data_augment.variation import vary_texts
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows to be varied.
+
+    Attributes:
+        number: the block's number, part of its random seed.
+        n_iter: variants a row.
+        sides: the numbered texts of the one or two text columns.
+        originals: for pairs the original strings of both sides (``pyarrow`` string arrays), else empty.
+    """
+
+    number: int
+    n_iter: int
+    sides: tuple[Texts, ...]
+    originals: tuple[pa.Array, ...]
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The changed, mutually different variants of a block, row after row.
+
+    Attributes:
+        sources: int32, shape (variants,), the row in the block.
+        iterations: int32, shape (variants,), counted from 1.
+        flags: uint8, shape (variants,), the rule bits.
+        fingerprints: uint64, shape (variants,).
+        texts: the texts of each side, ``pyarrow`` string arrays of length ``variants``.
+    """
+
+    sources: np.ndarray
+    iterations: np.ndarray
+    flags: np.ndarray
+    fingerprints: np.ndarray
+    texts: tuple[pa.Array, ...]
+
+
+class BlockVarier:
+    """Holds what all blocks need: the words as an Arrow array, the tag table, the settings and the seed."""
+
+    def __init__(self, table: TagTable, settings: RuleSettings, seed: int):
+        self._table = table
+        self._settings = settings
+        self._seed = seed
+        self._words = pa.array(table.words, type=pa.string())
+
+    def vary(self, block: Block) -> Variants:
+        """Make the variants of a block and drop the unchanged and the repeated ones."""
+        rng = np.random.default_rng([self._seed, block.number])
+        rows = len(block.sides[0].lengths)
+        sources = np.repeat(np.arange(rows, dtype=np.int32), block.n_iter)
+        iterations = np.tile(np.arange(1, block.n_iter + 1, dtype=np.int32), rows)
+        flags = np.zeros(len(sources), dtype=np.uint8)
+        sides = []
+        for side, texts in enumerate(block.sides):
+            # Pairs are varied in a cycle: the first side only, the second only, both.
+            chosen = np.flatnonzero((iterations - 1) % 3 != 1 - side) if len(block.sides) > 1 else np.arange(len(sources))
+            variants, fired = vary_texts(texts, sources[chosen], self._table, self._settings, rng)
+            flags[chosen] |= fired
+            sides.append((chosen, variants))
+        fingerprints = self._fingerprint(block, sources, sides)
+        kept = np.flatnonzero(flags)
+        kept = kept[np.sort(np.unique(fingerprints[kept], return_index=True)[1])]
+        texts = tuple(self._join(block, side, sources, kept, *sides[side]) for side in range(len(sides)))
+        return Variants(sources[kept], iterations[kept], flags[kept], fingerprints[kept], texts)
+
+    def _fingerprint(
+        self, block: Block, sources: np.ndarray, sides: list[tuple[np.ndarray, Texts]]
+    ) -> np.ndarray:
+        prints = []
+        for texts, (chosen, variants) in zip(block.sides, sides, strict=True):
+            if len(chosen) == len(sources):
+                side_prints = np.empty(len(sources), dtype=np.uint64)
+            else:
+                side_prints = self._table.fingerprint(texts)[sources]
+            side_prints[chosen] = fingerprint_texts(self._table.word_hashes[variants.tokens], variants.lengths)
+            prints.append(side_prints)
+        return prints[0] if len(prints) == 1 else combine_fingerprints(*prints)
+
+    def _join(
+        self, block: Block, side: int, sources: np.ndarray, kept: np.ndarray, chosen: np.ndarray, variants: Texts
+    ) -> pa.Array:
+        """The strings of one side for the variants ``kept``; the original string where the side was not varied."""
+        place = np.full(len(sources), -1)
+        place[chosen] = np.arange(len(chosen))
+        wanted = place[kept]
+        varied = wanted >= 0
+        is_wanted = np.zeros(len(chosen), dtype=bool)
+        is_wanted[wanted[varied]] = True
+        words = self._words.take(pa.array(variants.tokens[np.repeat(is_wanted, variants.lengths)]))
+        ends = np.cumsum(variants.lengths[is_wanted])
+        offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, words), " ")
+        if varied.all():
+            return joined
+        index = np.where(varied, np.cumsum(varied) - 1, len(joined) + sources[kept])
+        return pa.concat_arrays([joined, block.originals[side]]).take(pa.array(index))
+
+
+def vary_blocks(blocks: Iterable[Block], varier: BlockVarier, num_workers: int) -> Iterator[Variants]:
+    """The variants of each block, in order; ``num_workers`` > 1 spawns that many processes.
+
+    At most two blocks a worker are waiting, so memory does not grow with the input.
+
+    Raises:
+        InputError: a worker process died.
+    """
+    if num_workers == 1:
+        yield from map(varier.vary, blocks)
+        return
+    waiting: deque[Future[Variants]] = deque()
+    pool = ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(varier,)
+    )
+    try:
+        for block in blocks:
+            waiting.append(pool.submit(_vary_in_worker, block))
+            if len(waiting) >= 2 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker process died, perhaps for lack of memory; nothing was written. Use fewer workers, or one. "
+            'A script of your own needs an `if __name__ == "__main__":` guard to use workers'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_varier: BlockVarier  # one a worker process
+
+
+def _start_worker(varier: BlockVarier) -> None:
+    global _varier
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business; it ends the workers
+    _varier = varier
+
+
+def _vary_in_worker(block: Block) -> Variants:
+    return _varier.vary(block)

@@ -1,0 +1,185 @@
+"""The command line ``data-augment``: a file of texts in, a transfer set out."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from data_augment.errors import InputError
+from data_augment.rules import (
+    DEFAULT_ITERATIONS,
+    DEFAULT_PAIR_ITERATIONS,
+    MaskRule,
+    NgramRule,
+    PosRule,
+)
+
+if TYPE_CHECKING:
+    from data_augment.transfer_set import TransferSetSummary
+
+DESCRIPTION = """\
+Build a transfer set: many unlabelled variants of your texts, for a teacher to label and a student to learn from.
+
+The method is that of Tang et al. 2019 (arXiv 1903.12136). For each variant of a text, every word draws one random
+number; it decides whether the word
+  becomes [MASK]                                   (--p-mask),
+  becomes another word with the same part of speech  (--p-pos; frequent words are drawn more often),
+  or stays. Then, with probability --p-ngram, only one random piece of 1 to --max-ngram words is kept.
+In sentence pairs the variants change the first text, the second, both, and so on.
+"""
+
+EPILOG = """\
+formats (by suffix, in and out):
+  .csv      comma separated, quoted where needed
+  .tsv      tab separated, never quoted: a quote is an ordinary character
+  .jsonl    one JSON object a line
+  .parquet  column types are kept
+
+output:
+  Every column of the input, plus id, source_id and rules. An original keeps its id (without an id column: its row
+  number) and its label. Variant 3 of row 17 has id 17~3, source_id 17, rules such as "mask pos", and no label: the
+  teacher labels it. Rows with the same words as another one are dropped; originals win. The file appears when it is
+  complete. The same input and seed give the same bytes, whatever --num-workers.
+
+examples:
+  data-augment --input train.tsv --output transfer.parquet --text-column sentence
+  data-augment --input pairs.csv --output transfer.jsonl --text-column question1 --text-pair-column question2
+  data-augment --input train.tsv --output transfer.tsv --include-unlabelled more.txt --n-iter 8 --num-workers 2
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = _Parser(
+        prog="data-augment",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    files = parser.add_argument_group("rows")
+    files.add_argument("--input", required=True, metavar="FILE", help="the texts: csv, tsv, jsonl or parquet")
+    files.add_argument("--output", required=True, metavar="FILE", help="the transfer set, in any of these formats")
+    files.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    files.add_argument("--text-column", default="sentence", metavar="NAME", help="column of the texts (%(default)s)")
+    files.add_argument("--text-pair-column", metavar="NAME", help="column of the second texts, for sentence pairs")
+    files.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="column where duplicates with conflicting labels are counted (label, if there is one)",
+    )
+    files.add_argument(
+        "--include-unlabelled",
+        metavar="FILE",
+        help="more texts of the same kind, without labels, in the same column(s); for single texts also a .txt file "
+        "with one text a line",
+    )
+    files.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="count and drop rows that are broken or have no text; otherwise the first one ends the run",
+    )
+    method = parser.add_argument_group("method (defaults from the paper)")
+    method.add_argument(
+        "--n-iter",
+        type=int,
+        metavar="N",
+        help=f"variants made of each row ({DEFAULT_ITERATIONS}; pairs {DEFAULT_PAIR_ITERATIONS})",
+    )
+    method.add_argument(
+        "--unlabelled-n-iter", type=int, metavar="N", help="the same for --include-unlabelled (as --n-iter)"
+    )
+    method.add_argument("--p-mask", type=float, default=MaskRule().p, metavar="P", help="(%(default)s)")
+    method.add_argument("--p-pos", type=float, default=PosRule().p, metavar="P", help="(%(default)s)")
+    method.add_argument("--p-ngram", type=float, default=NgramRule().p, metavar="P", help="(%(default)s)")
+    method.add_argument("--max-ngram", type=int, default=NgramRule().max_n, metavar="N", help="(%(default)s)")
+    method.add_argument(
+        "--pos-tagger",
+        choices=("auto", "nltk", "textblob"),
+        default="auto",
+        help="nltk: its perceptron, if downloaded; textblob: a lexicon, always there; auto: the first that is there",
+    )
+    method.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
+    method.add_argument(
+        "--num-workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that make variants; pays off from some 100,000 rows on (%(default)s)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, or 2 for wrong input (one line on standard error), 130 for Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    # A terminated run cleans up its temporary files too.
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        print(format_summary(_run(arguments), arguments.output))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}; no output was written", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; no output was written", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> TransferSetSummary:
+    rules = (
+        MaskRule(arguments.p_mask),
+        PosRule(arguments.p_pos),
+        NgramRule(arguments.p_ngram, arguments.max_ngram),
+    )
+    from data_augment.transfer_set import write_transfer_set
+
+    return write_transfer_set(
+        arguments.input,
+        arguments.output,
+        text_column=arguments.text_column,
+        text_pair_column=arguments.text_pair_column,
+        label_column=arguments.label_column,
+        rules=rules,
+        n_iter=arguments.n_iter,
+        seed=arguments.seed,
+        num_workers=arguments.num_workers,
+        pos_tagger=arguments.pos_tagger,
+        unlabelled=arguments.include_unlabelled,
+        unlabelled_n_iter=arguments.unlabelled_n_iter,
+        skip_bad_rows=arguments.skip_bad_rows,
+        overwrite=arguments.overwrite,
+        show_progress=True,
+    )
+
+
+def format_summary(summary: TransferSetSummary, output: str) -> str:
+    """The summary as the command prints it."""
+    unlabelled = f" ({summary.unlabelled_rows_in:,} unlabelled)" if summary.unlabelled_rows_in else ""
+    lines = [
+        ("rows in", f"{summary.rows_in:,}{unlabelled}; {summary.skipped_rows:,} bad rows skipped"),
+        (
+            "duplicate originals",
+            f"{summary.duplicate_originals:,} dropped; {summary.conflicting_labels:,} with a conflicting label",
+        ),
+        ("variants made", f"{summary.copies_drawn:,}; {summary.duplicate_copies:,} unchanged or duplicate, dropped"),
+        ("rows out", f"{summary.rows_out:,} = {summary.originals:,} originals + {summary.copies:,} variants"),
+        ("rules fired", ", ".join(f"{name} in {count:,}" for name, count in summary.rules.items()) + " variants"),
+        ("tagger", summary.tagger),
+        ("time", f"{summary.seconds:.1f} s"),
+        ("output", output),
+    ]
+    return "\n".join(f"{name + ':':<21}{value}" for name, value in lines)

@@ -1,0 +1,109 @@
+"""The three rules of Tang et al. 2019 (arXiv 1903.12136, "Distilling Task-Specific Knowledge from BERT", §3.3).
+
+For every word one number u ~ U[0, 1) is drawn:
+
+* u < p_mask: the word becomes ``[MASK]``;
+* p_mask <= u < p_mask + p_pos: it becomes another word with the same part-of-speech tag;
+* otherwise it stays.
+
+Then, with probability p_ng, only one random n-gram of the result is kept, n ~ U{1, ..., max_n}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from data_augment.errors import InputError
+
+MASK_WORD = "[MASK]"
+DEFAULT_ITERATIONS = 20  # Tang 2019, §4.3: n_iter for single sentences
+DEFAULT_PAIR_ITERATIONS = 10  # ... and for sentence pairs
+
+
+def _check_probability(p: float, name: str) -> None:
+    if not 0.0 <= p <= 1.0:  # a NaN fails too
+        raise InputError(f"{name} is {p}; a probability lies between 0 and 1")
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """Replace a word by ``[MASK]`` with probability ``p`` (p_mask)."""
+
+    p: float = 0.1  # Tang 2019, §4.3
+
+    def __post_init__(self) -> None:
+        _check_probability(self.p, "p_mask")
+
+
+@dataclass(frozen=True)
+class PosRule:
+    """Replace a word, with probability ``p`` (p_pos), by a different word that has its part-of-speech tag.
+
+    The new word is drawn from the unigram distribution of the words that have the tag in the fitted texts, the
+    word itself excluded; if no other word has the tag, the word is kept.
+    """
+
+    p: float = 0.1  # Tang 2019, §4.3
+
+    def __post_init__(self) -> None:
+        _check_probability(self.p, "p_pos")
+
+
+@dataclass(frozen=True)
+class NgramRule:
+    """Keep, with probability ``p`` (p_ng), only one random n-gram, n ~ U{1, ..., ``max_n``}.
+
+    An n beyond the length of the text keeps all of it.
+    """
+
+    p: float = 0.25  # Tang 2019, §4.3
+    max_n: int = 5  # Tang 2019, §3.3: n from {1, ..., 5}
+
+    def __post_init__(self) -> None:
+        _check_probability(self.p, "p_ngram")
+        if isinstance(self.max_n, bool) or not isinstance(self.max_n, int) or self.max_n < 1:
+            raise InputError(f"max_ngram is {self.max_n}; it must be a whole number of at least 1")
+
+
+Rule = MaskRule | PosRule | NgramRule
+DEFAULT_RULES: tuple[Rule, ...] = (MaskRule(), PosRule(), NgramRule())
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """The numbers of a set of rules; a rule that is not in the set has probability 0."""
+
+    p_mask: float
+    p_pos: float
+    p_ngram: float
+    max_n: int
+
+
+def combine_rules(rules: Iterable[Rule]) -> RuleSettings:
+    """Merge rules into their numbers. Their order is of no matter: the paper fixes it.
+
+    Raises:
+        InputError: two rules of one kind, something that is no rule, or p_mask + p_pos > 1.
+    """
+    found: dict[type, Rule] = {}
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise InputError(f"{rule!r} is not a rule; give MaskRule, PosRule or NgramRule objects")
+        if type(rule) in found:
+            raise InputError(f"{type(rule).__name__} is given twice; give each rule once")
+        found[type(rule)] = rule
+    p_mask = found[MaskRule].p if MaskRule in found else 0.0
+    p_pos = found[PosRule].p if PosRule in found else 0.0
+    if p_mask + p_pos > 1.0 + 1e-9:
+        raise InputError(f"p_mask + p_pos is {p_mask} + {p_pos}; one draw decides both, so at most 1 in all")
+    ngram = found.get(NgramRule, NgramRule(p=0.0))
+    assert isinstance(ngram, NgramRule)
+    return RuleSettings(p_mask, p_pos, ngram.p, ngram.max_n)
+
+
+def check_iterations(n_iter: int, name: str = "n_iter") -> int:
+    """Return ``n_iter`` if it is a whole number of at least 0, else raise an :class:`InputError`."""
+    if isinstance(n_iter, bool) or not isinstance(n_iter, int) or n_iter < 0:
+        raise InputError(f"{name} is {n_iter}; it must be a whole number of at least 0")
+    return n_iter

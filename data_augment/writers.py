@@ -1,0 +1,230 @@
+"""Write rows, or whole Arrow tables, as csv, tsv, jsonl or parquet; the file appears only when it is complete.
+
+Nothing is changed to fit a format: a value that it cannot hold is refused with the row's number. Null is an empty
+value in csv and tsv, ``null`` in jsonl and parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from data_augment.atomic import check_output_path, open_atomically
+from data_augment.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ROW_GROUP = 65_536  # rows a parquet row group: large enough to compress well, a few MB in memory
+INFERENCE_ROWS = 10_000  # rows looked at to find the parquet types when the caller names none
+
+
+class Writer(Protocol):
+    """What :func:`open_writer` yields."""
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows; a column that a row lacks is null there."""
+
+    def write_table(self, table: pyarrow.Table) -> None:
+        """Append a table whose columns are exactly the writer's, in its order."""
+
+
+@contextmanager
+def open_writer(
+    path: str | Path, columns: Sequence[str] | pyarrow.Schema, *, overwrite: bool = False
+) -> Iterator[Writer]:
+    """Open ``path`` for writing; on leaving the block without an exception the finished file takes its name.
+
+    Args:
+        path: a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file. It appears all at once, at the end.
+        columns: the column names in order, or an Arrow schema, which also fixes the parquet types. With names alone
+            parquet types are inferred from the first 10,000 rows.
+        overwrite: replace a file that exists.
+
+    Raises:
+        InputError: an unknown suffix, an existing file, a row with an unknown column or a value the format cannot hold.
+
+    Example:
+        >>> with open_writer("rows.tsv", ["id", "text"]) as writer:  # doctest: +SKIP
+        ...     writer.write([{"id": "1", "text": "a fine film"}])
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        raise InputError(f"output {path}: unknown suffix {suffix!r}; known are {' '.join(OUTPUT_FORMATS)}")
+    check_output_path(path, overwrite=overwrite)
+    names = tuple(columns if isinstance(columns, Sequence) else columns.names)
+    with open_atomically(path) as temporary:
+        writer: _TextWriter | _ParquetWriter
+        if suffix == ".parquet":
+            writer = _ParquetWriter(path, temporary, names, None if isinstance(columns, Sequence) else columns)
+        else:
+            writer = _TextWriter(path, temporary, names, TEXT_FORMATS[suffix](names), header=suffix != ".jsonl")
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+
+
+class _TextWriter:
+    """The three text formats: ``format_row`` turns the values of a row, in column order, into its line."""
+
+    def __init__(
+        self,
+        path: Path,
+        temporary: Path,
+        columns: tuple[str, ...],
+        format_row: Callable[[Sequence[Any]], str],
+        header: bool,
+    ):
+        self._path = path
+        self._columns = columns
+        self._format_row = format_row
+        self._rows = -1 if header else 0
+        self._file = open(temporary, "w", encoding="utf-8", newline="")
+        if header:
+            self._write_values([columns])
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._write_values(_order_values(row, self._columns, self._path) for row in rows)
+
+    def write_table(self, table: pyarrow.Table) -> None:
+        self._write_values(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def _write_values(self, rows: Iterable[Sequence[Any]]) -> None:
+        for values in rows:
+            self._rows += 1
+            try:
+                self._file.write(self._format_row(values))
+            except (ValueError, TypeError, csv.Error) as error:  # a UnicodeEncodeError is a ValueError
+                reason = "its text is not Unicode" if isinstance(error, UnicodeError) else str(error)
+                raise InputError(f"{self._path} row {self._rows} cannot be written: {reason}") from None
+
+    def finish(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _order_values(row: Mapping[str, Any], columns: tuple[str, ...], path: Path) -> list[Any]:
+    for name in row:
+        if name not in columns:
+            raise InputError(f"{path}: a row has the unknown column {name!r}; the columns are {', '.join(columns)}")
+    return [row.get(name) for name in columns]
+
+
+def _format_cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, (bool, int, float)):
+        return repr(value)
+    raise TypeError(f"a {type(value).__name__} does not fit into one cell; write jsonl or parquet instead")
+
+
+def _make_tsv_format(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
+    def format_row(values: Sequence[Any]) -> str:
+        cells = [_format_cell(value) for value in values]
+        line = "\t".join(cells)
+        if line.count("\t") >= len(cells) or "\n" in line or "\r" in line:
+            name = next(name for name, cell in zip(columns, cells, strict=True) if re.search("[\t\n\r]", cell))
+            raise ValueError(f"column {name!r} holds a tab or a line end, which unquoted tsv cannot; write csv instead")
+        return line + "\n"
+
+    return format_row
+
+
+def _make_csv_format(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator="\n")
+
+    def format_row(values: Sequence[Any]) -> str:
+        sink.seek(0)
+        sink.truncate()
+        writer.writerow([_format_cell(value) for value in values])
+        return sink.getvalue()
+
+    return format_row
+
+
+def _make_jsonl_format(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
+    def format_row(values: Sequence[Any]) -> str:
+        row = dict(zip(columns, values, strict=True))
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+    return format_row
+
+
+TEXT_FORMATS = {".csv": _make_csv_format, ".tsv": _make_tsv_format, ".jsonl": _make_jsonl_format}
+OUTPUT_FORMATS = (*TEXT_FORMATS, ".parquet")
+
+
+class _ParquetWriter:
+    """Collects rows into row groups; without a schema, the first rows decide the types."""
+
+    def __init__(self, path: Path, temporary: Path, columns: tuple[str, ...], schema: pyarrow.Schema | None):
+        self._path = path
+        self._temporary = temporary
+        self._columns = columns
+        self._schema = schema
+        self._rows: list[dict[str, Any]] = []
+        self._tables: list[pyarrow.Table] = []
+        self._file: Any = None
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._rows.append(dict(zip(self._columns, _order_values(row, self._columns, self._path), strict=True)))
+            if len(self._rows) >= INFERENCE_ROWS:
+                self._convert_rows()
+
+    def write_table(self, table: pyarrow.Table) -> None:
+        self._convert_rows()
+        self._add_table(table)
+
+    def _convert_rows(self) -> None:
+        if not self._rows:
+            return
+        import pyarrow
+
+        rows, self._rows = self._rows, []
+        try:
+            table = pyarrow.Table.from_pylist(rows, schema=self._schema)
+        except (pyarrow.ArrowException, UnicodeError, TypeError, OverflowError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{self._path}: rows cannot be written with one type a column: {reason}") from None
+        self._add_table(table)
+
+    def _add_table(self, table: pyarrow.Table) -> None:
+        self._schema = self._schema or table.schema
+        self._tables.append(table)
+        if sum(table.num_rows for table in self._tables) >= ROW_GROUP:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        if self._file is None:
+            if self._schema is None:
+                self._schema = pyarrow.schema([(name, pyarrow.null()) for name in self._columns])
+            self._file = parquet.ParquetWriter(self._temporary, self._schema)
+        if self._tables:
+            self._file.write_table(pyarrow.concat_tables(self._tables), row_group_size=2 * ROW_GROUP)
+            self._tables = []
+
+    def finish(self) -> None:
+        self._convert_rows()
+        self._write_row_group()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

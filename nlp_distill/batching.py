@@ -1,0 +1,109 @@
+"""Batches without waste: rows of similar length together, in an order that survives a resume; and their collator."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from nlp_distill.objectives.hard_labels import UNLABELLED
+
+TEACHER_PREFIX = "teacher_"  # a column teacher_input_ids is the teacher's own encoding of the row
+TEACHER_LOGITS = "teacher_logits"
+POOL_BATCHES = 64  # batches are formed inside random pools of this many: enough to leave little padding
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Random order in which each batch holds rows of similar length.
+
+    Each epoch the rows are shuffled, cut into pools of ``POOL_BATCHES`` batches, sorted by length inside the pool,
+    and the batches are shuffled again, so that batch lengths come in no order. The order depends on ``seed`` and the
+    epoch alone, never on the global random state: a run resumed in the middle of an epoch sees the same batches as
+    one that was not interrupted, which the Trainer's own length-grouped sampler does not give.
+
+    Args:
+        lengths: length in tokens of every row.
+        batch_size: rows in one optimiser step over all processes and accumulation steps, so that every process and
+            micro-batch of a step gets rows of the same length, and so that the rows of a step do not depend on how
+            many processes share it.
+        seed: seed of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int = 0):
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the order of this epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        pool_rows = POOL_BATCHES * self.batch_size
+        pools = (order[start : start + pool_rows] for start in range(0, len(order), pool_rows))
+        grouped = np.concatenate([pool[np.argsort(-self.lengths[pool], kind="stable")] for pool in pools])
+        full, last = np.split(grouped, [len(grouped) - len(grouped) % self.batch_size])
+        batches = full.reshape(-1, self.batch_size)
+        yield from batches[random.permutation(len(batches))].ravel().tolist()
+        yield from last.tolist()  # an incomplete batch comes last, as loaders expect
+
+
+class DistillationCollator:
+    """Pad a batch of encoded rows for the student, and for an online teacher that tokenises differently.
+
+    Columns without a prefix are the student's encoding; columns that begin with ``teacher_`` (except
+    ``teacher_logits``) are the teacher's. ``labels`` (or ``label``) may be ``None`` in unlabelled rows. The attention
+    mask is made here from the lengths.
+
+    Args:
+        tokenizer: the student's tokenizer; it says how to pad ``input_ids`` and what belongs to them.
+        teacher_tokenizer: the teacher's, where rows carry the teacher's own encoding.
+        pad_to_multiple_of: round padded lengths up to a multiple of this (8 suits GPUs with mixed precision).
+    """
+
+    def __init__(self, tokenizer, teacher_tokenizer=None, pad_to_multiple_of: int = 1):
+        self.tokenizer = tokenizer
+        self.teacher_tokenizer = teacher_tokenizer or tokenizer
+        self.pad_to_multiple_of = pad_to_multiple_of
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        batch = self._pad(rows, self.tokenizer, prefix="")
+        if f"{TEACHER_PREFIX}input_ids" in rows[0]:
+            batch |= self._pad(rows, self.teacher_tokenizer, prefix=TEACHER_PREFIX)
+        if TEACHER_LOGITS in rows[0]:
+            logits = np.asarray([row[TEACHER_LOGITS] for row in rows], dtype=np.float32)
+            batch[TEACHER_LOGITS] = torch.from_numpy(logits)
+        label_name = next((name for name in ("labels", "label") if name in rows[0]), None)
+        if label_name:
+            batch["labels"] = collate_labels([row[label_name] for row in rows])
+        return batch
+
+    def _pad(self, rows: Sequence[Mapping[str, Any]], tokenizer, prefix: str) -> dict[str, Tensor]:
+        lengths = np.array([len(row[f"{prefix}input_ids"]) for row in rows])
+        width = max(int(-(-lengths.max() // self.pad_to_multiple_of)) * self.pad_to_multiple_of, 1)
+        positions = np.arange(width)
+        right = tokenizer.padding_side == "right"
+        real = positions < lengths[:, None] if right else positions >= width - lengths[:, None]
+        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        batch = {f"{prefix}attention_mask": torch.from_numpy(real.astype(np.int64))}
+        for name, value in padding.items():
+            if prefix + name in rows[0]:
+                padded = np.full((len(rows), width), value, dtype=np.int64)
+                padded[real] = np.concatenate([row[prefix + name] for row in rows])
+                batch[prefix + name] = torch.from_numpy(padded)
+        return batch
+
+
+def collate_labels(labels: Sequence[int | float | None]) -> Tensor:
+    """Labels as (batch,) int64, or float32 for a regression; ``None`` becomes -100, or NaN among floats."""
+    if any(isinstance(label, float | np.floating) for label in labels):
+        return torch.tensor([float("nan") if label is None else float(label) for label in labels])
+    return torch.tensor([UNLABELLED if label is None else int(label) for label in labels])

@@ -1,0 +1,246 @@
+"""The ``nlp-distill`` command line: what can be asked for. What is done about it is in ``commands.py``.
+
+Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from data_augment.errors import InputError
+
+DESCRIPTION = """\
+Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the evidence.
+
+  nlp-distill demo                  the whole job on packaged data: teacher, transfer set, students, table
+  nlp-distill finetune              make a teacher: fine-tune a pre-trained encoder on a task
+  nlp-distill label                 run teachers over a data set once and keep their logits
+  nlp-distill distill bilstm        BERT -> BiLSTM (Tang et al. 2019), with and without the teacher
+  nlp-distill evaluate              score saved models on a task's test split
+
+`data-augment --help` explains how transfer sets are made.
+"""
+
+TRAINING_EPILOG = """\
+Any field of transformers.TrainingArguments can be given by its usual name, with - or _:
+  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16 --report-to wandb
+Training runs in fp32 unless you ask for --bf16 or --fp16.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (2 for wrong input)."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if not hasattr(options, "command"):
+        parser.print_help()
+        return 0
+    if rest and not options.takes_training_arguments:
+        parser.error(f"unknown option {rest[0]}; see nlp-distill {options.command} --help")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        from nlp_distill import commands
+
+        options.training = commands.parse_training_arguments(rest)
+        options.command_line = " ".join(["nlp-distill", *(sys.argv[1:] if arguments is None else arguments)])
+        getattr(commands, options.run)(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue where it left off", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "nlp-distill", description=DESCRIPTION, formatter_class=style, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    demo = _add(
+        commands,
+        "demo",
+        "run_demo",
+        "the whole job end to end; by default on packaged data, without a hub",
+        True,
+    )
+    _add_data_options(demo, default_task="tweets")
+    _add_distillation_options(demo)
+    demo.add_argument(
+        "--teacher", default="packaged", help="pre-trained encoder: 'packaged', a folder or a hub name"
+    )
+    demo.add_argument(
+        "--output", default="runs/demo", metavar="DIR", help="where everything goes (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--full", action="store_true", help="use all rows and more epochs: better, and much slower"
+    )
+
+    finetune = _add(commands, "finetune", "run_finetune", "fine-tune a pre-trained encoder on a task", True)
+    _add_data_options(finetune)
+    finetune.add_argument(
+        "--model", default="packaged", help="'packaged', a folder or a hub name (default: packaged)"
+    )
+    finetune.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+    finetune.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    finetune.add_argument("--seed", type=int, default=0)
+    finetune.add_argument(
+        "--results-dir",
+        metavar="DIR",
+        help="also score the test split and write DIR/teacher/<task>/<seed>.json",
+    )
+    _add_common_options(finetune)
+
+    label = _add(
+        commands, "label", "run_label", "run teachers over a data set once and keep their logits", False
+    )
+    label.add_argument(
+        "--teacher", required=True, nargs="+", metavar="DIR", help="fine-tuned model(s): folder or hub name"
+    )
+    label.add_argument(
+        "--input", required=True, metavar="FILE", help="rows with an id column, as data-augment writes them"
+    )
+    label.add_argument(
+        "--output", required=True, metavar="FILE", help="a .parquet file: the rows and teacher_logits"
+    )
+    label.add_argument("--text-column", required=True)
+    label.add_argument("--text-pair-column")
+    label.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    _add_common_options(label)
+
+    distill = commands.add_parser(
+        "distill", help="train a student from a fine-tuned teacher", allow_abbrev=False
+    )
+    methods = distill.add_subparsers(title="methods", metavar="METHOD", required=True)
+    bilstm = _add(
+        methods, "bilstm", "run_distill_bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True
+    )
+    _add_data_options(bilstm)
+    _add_distillation_options(bilstm)
+    bilstm.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    bilstm.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+
+    evaluate = _add(commands, "evaluate", "run_evaluate", "score saved models on a task's test split", False)
+    _add_data_options(evaluate)
+    evaluate.add_argument(
+        "--model", required=True, nargs="+", metavar="DIR", help="saved models; the first is the reference"
+    )
+    evaluate.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    _add_common_options(evaluate)
+    return parser
+
+
+def _add(commands, name: str, run: str, text: str, takes_training_arguments: bool) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=TRAINING_EPILOG if takes_training_arguments else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=name, run=run, takes_training_arguments=takes_training_arguments)
+    return parser
+
+
+def _add_data_options(parser: argparse.ArgumentParser, default_task: str | None = None) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--task",
+        default=default_task,
+        help="a GLUE task (sst2, mrpc, ...), 'tweets' (packaged), or a name for your own files",
+    )
+    data.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="a classic GLUE folder (SST-2/train.tsv, ...); without it GLUE comes from the hub",
+    )
+    data.add_argument(
+        "--train-file",
+        metavar="FILE",
+        help="your own rows: csv, tsv, jsonl, parquet, or a saved datasets folder",
+    )
+    data.add_argument(
+        "--validation-file", metavar="FILE", help="rows to select checkpoints on (default: a slice of train)"
+    )
+    data.add_argument(
+        "--test-file", metavar="FILE", help="rows to report on (default: another slice of train)"
+    )
+    data.add_argument(
+        "--unlabelled-file", metavar="FILE", help="in-domain rows without labels, for the transfer set"
+    )
+    data.add_argument("--text-column", metavar="NAME")
+    data.add_argument("--text-pair-column", metavar="NAME")
+    data.add_argument("--label-column", metavar="NAME")
+    data.add_argument(
+        "--select-on",
+        choices=["train", "dev"],
+        default="train",
+        help="select on a held-out slice of train, or on the reported rows as the papers do (the result says so)",
+    )
+    data.add_argument(
+        "--skip-bad-rows", action="store_true", help="drop and count bad rows instead of stopping"
+    )
+
+
+def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
+    student = parser.add_argument_group("student")
+    student.add_argument(
+        "--embeddings",
+        choices=["teacher", "glove", "random"],
+        help="what the student's word vectors start from",
+    )
+    student.add_argument(
+        "--glove-file", metavar="FILE", help="GloVe vectors as text (default: the packaged 50-d ones)"
+    )
+    student.add_argument("--embedding-size", type=int)
+    student.add_argument(
+        "--hidden-size",
+        type=int,
+        help="LSTM units per direction: 150 (head 200) or 300 (head 400) in the paper",
+    )
+    student.add_argument("--head-size", type=int)
+    student.add_argument("--embedding-channels", type=int, choices=[1, 2], help="2: one frozen and one tuned")
+    student.add_argument("--dropout", type=float)
+    student.add_argument(
+        "--hard-weight", type=float, help="alpha of alpha * CE + (1 - alpha) * MSE (paper's best: 0)"
+    )
+    student.add_argument(
+        "--optimizer", choices=["adadelta", "adamw"], help="adadelta (lr 1.0, rho 0.95) in the paper"
+    )
+    student.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
+    )
+    student.add_argument(
+        "--no-baseline", action="store_true", help="skip the same student trained without the teacher"
+    )
+    student.add_argument("--max-length", type=int, help="tokens a row")
+    transfer = parser.add_argument_group("transfer set")
+    transfer.add_argument("--n-iter", type=int, help="augmented copies per row (paper: 20, pairs 10)")
+    transfer.add_argument("--p-mask", type=float)
+    transfer.add_argument("--p-pos", type=float)
+    transfer.add_argument("--p-ngram", type=float)
+    transfer.add_argument("--max-ngram", type=int)
+    transfer.add_argument("--unlabelled-n-iter", type=int, help="augmented copies per unlabelled row")
+    transfer.add_argument("--pos-tagger", choices=["auto", "nltk", "textblob"])
+    transfer.add_argument("--num-workers", type=int)
+    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    _add_common_options(parser)
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace what was made with other settings")
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run code that comes with a hub model (off: it is refused)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Score a model on a split: the task's metrics, calibration, agreement with the teacher, size."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import encode_rows
+from nlp_distill.labelling import compute_logits
+from nlp_distill.metrics import agreement, compute_metrics, expected_calibration_error, kl_to_teacher
+from nlp_distill.students import count_parameters
+from nlp_distill.tasks import Task
+from nlp_distill.teachers import Teacher, match_labels, read_labels
+
+
+def predict_logits(model: PreTrainedModel, tokenizer, rows, task: Task, max_length: int) -> np.ndarray:
+    """Logits of every row in row order, (rows, classes), with the classes in the order of the task's labels.
+
+    Args:
+        model: any sequence classifier; it is put in eval mode and its gradients are stopped.
+        tokenizer: its tokenizer.
+        rows: a ``datasets.Dataset`` with the task's text columns.
+        task: the task.
+        max_length: tokens a row.
+    """
+    encoded = encode_rows(
+        rows.select_columns(list(task.text_columns)), tokenizer, task.text_columns, max_length
+    )
+    logits, _ = compute_logits(Teacher(model), encoded, DistillationCollator(tokenizer))
+    order = match_labels(task.labels, read_labels(model.config))
+    return logits if order is None else logits[:, order]
+
+
+def describe_scores(
+    task: Task, logits: np.ndarray, labels: Any, teacher_logits: np.ndarray | None = None
+) -> dict:
+    """Metrics of one model as plain values.
+
+    Returns:
+        ``{"score", "metrics", "agreement"}``: the task's first metric, all of them with ``calibration_error`` (and
+        ``kl_to_teacher``, nats) for classifications, and agreement with the teacher where its logits are given.
+    """
+    metrics = compute_metrics(task, logits, labels)
+    score = metrics[task.metrics[0]]
+    if not task.is_regression:
+        metrics["calibration_error"] = expected_calibration_error(logits, labels)
+    described: dict[str, Any] = {"score": score, "metrics": metrics}
+    if teacher_logits is not None:
+        described["agreement"] = agreement(logits, teacher_logits)
+        if not task.is_regression:
+            metrics["kl_to_teacher"] = kl_to_teacher(logits, teacher_logits)
+    return described
+
+
+def describe_size(model: PreTrainedModel, folder: str | Path) -> dict[str, int]:
+    """``{"parameters", "parameters_without_embeddings", "bytes"}``: bytes are those of the saved weights."""
+    parameters, without_embeddings = count_parameters(model)
+    weights = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    return {"parameters": parameters, "parameters_without_embeddings": without_embeddings, "bytes": weights}
+
+
+def score_majority(task: Task, labels: Any) -> float:
+    """The task's score of always answering the most frequent class; 0 for a regression."""
+    if task.is_regression:
+        return 0.0
+    counts = np.bincount(np.asarray(labels), minlength=task.num_labels)
+    logits = np.tile(np.eye(task.num_labels)[counts.argmax()], (len(labels), 1))
+    return compute_metrics(task, logits, labels)[task.metrics[0]]
+
+
+def save_logits(path: Path, logits: Mapping[str, np.ndarray]) -> None:
+    """Keep logits by split, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **logits)  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def load_logits(path: Path) -> dict[str, np.ndarray]:
+    """What :func:`save_logits` kept."""
+    with np.load(path, allow_pickle=False) as logits:
+        return {name: logits[name] for name in logits.files}

@@ -1,0 +1,347 @@
+"""Run a teacher over rows once and keep its logits, joined to the rows by id, fingerprinted and resumable."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from data_augment.errors import InputError
+from data_augment.rows import read_rows
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
+from nlp_distill.teachers import Teacher, match_labels, read_labels
+
+SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
+BATCH_TOKENS = 4096  # tokens in one forward pass, padding included
+METADATA_KEY = b"nlp_distill.labelling"
+
+
+@dataclass(frozen=True)
+class LabellingSummary:
+    """What labelling did: rows, real and padded tokens, seconds, and whether a finished result was reused."""
+
+    rows: int
+    tokens: int
+    padded_tokens: int
+    seconds: float
+    reused: bool = False
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the computed tokens that were padding."""
+        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
+
+    def __str__(self) -> str:
+        if self.reused:
+            return f"reused the logits of {self.rows:,} rows"
+        rate = self.rows / self.seconds if self.seconds else 0.0
+        return (
+            f"labelled {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s; "
+            f"{self.padding_share:.1%} of {self.padded_tokens:,} tokens were padding)"
+        )
+
+
+def label_file(
+    input_path: str | Path,
+    output_path: str | Path,
+    teachers: Sequence[tuple[PreTrainedModel, Any]],
+    text_columns: Sequence[str],
+    max_length: int,
+    overwrite: bool = False,
+) -> LabellingSummary:
+    """Add a ``teacher_logits`` column to the rows of a file.
+
+    Rows are read in shards, encoded, sorted by length within the shard, and run in batches of about ``BATCH_TOKENS``
+    tokens. The logits of each finished shard are kept under ``<output>.partial`` with their row ids; when all are
+    there they are joined to the rows **by id** and written to ``output_path`` (Parquet, complete or absent), which
+    carries the fingerprint of teachers, tokenizers, maximum length and data in its metadata.
+
+    Args:
+        input_path: rows with an ``id`` column and the text columns; any format of :mod:`data_augment.rows`.
+        output_path: a ``.parquet`` file.
+        teachers: (model, tokenizer) of every teacher. One gives logits (classes,) a row, several (teachers, classes),
+            in the label order of the first.
+        text_columns: one, or two for pairs.
+        max_length: tokens a row.
+        overwrite: label again where the output exists with another fingerprint.
+
+    Raises:
+        InputError: if the output exists and was made by another teacher or from other data (naming what differs), if
+            the teachers' labels differ, or if ids are missing or not unique.
+    """
+    output, partial = Path(output_path), Path(f"{output_path}.partial")
+    if output.suffix != ".parquet":
+        raise InputError(f"the output of labelling is {output}; it must end in .parquet")
+    fingerprint = fingerprint_labelling(input_path, teachers, text_columns, max_length)
+    if output.exists() and not overwrite:
+        check_fingerprint(read_fingerprint(output), fingerprint, output)
+        return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
+    _prepare_partial(partial, fingerprint)
+    summary = _label_shards(input_path, partial, teachers, text_columns, max_length, fingerprint["rows"])
+    _join_shards(input_path, partial, output, fingerprint)
+    shutil.rmtree(partial)
+    return summary
+
+
+def compute_logits(
+    teacher: Teacher,
+    rows: EncodedRows,
+    collator: DistillationCollator,
+    progress: tqdm | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> tuple[np.ndarray, int]:
+    """Logits of every row, in row order, computed in batches of rows of similar length.
+
+    Args:
+        teacher: any model or models; a student is evaluated with it too.
+        rows: encoded rows.
+        collator: pads a batch.
+        progress: a bar to advance by rows.
+        batch_tokens: tokens in one batch, padding included.
+
+    Returns:
+        The logits, (rows, classes) or (rows, teachers, classes) float32, and the tokens computed, padding included.
+    """
+    device = teacher.models[0].device
+    logits: np.ndarray | None = None
+    padded_tokens = 0
+    for indices in plan_batches(rows.lengths, batch_tokens):
+        batch = collator([{k: v for k, v in rows[int(i)].items() if k != "labels"} for i in indices])
+        padded_tokens += batch["input_ids"].numel()
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        values = teacher.run(batch)["logits"].float().cpu().numpy()
+        if logits is None:
+            logits = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
+        logits[indices] = values
+        if progress is not None:
+            progress.update(len(indices))
+    if logits is None:
+        logits = np.empty((0, teacher.models[0].config.num_labels), dtype=np.float32)
+    return logits, padded_tokens
+
+
+def plan_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Indices of the rows of each batch: longest first, each batch at most ``batch_tokens`` padded tokens."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(int(lengths[order[start]]), 1))
+        yield order[start : start + rows]
+        start += rows
+
+
+def fingerprint_labelling(
+    input_path: str | Path,
+    teachers: Sequence[tuple[PreTrainedModel, Any]],
+    text_columns: Sequence[str],
+    max_length: int,
+) -> dict[str, Any]:
+    """What the logits depend on: weights and tokenizer of each teacher, labels, maximum length, and the data."""
+    if not teachers:
+        raise InputError("no teacher was given; give at least one model")
+    digest, rows = hashlib.sha256(), 0
+    seen = set()
+    for row in read_rows(input_path, required_columns=["id", *text_columns]):
+        seen.add(hash(row["id"]))
+        digest.update(json.dumps([row["id"], *(row[column] for column in text_columns)]).encode())
+        rows += 1
+    if len(seen) < rows:
+        raise InputError(
+            f"{input_path} has {rows} rows but only {len(seen)} different ids; logits are joined by id"
+        )
+    return {
+        "teachers": [
+            {"weights": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer)}
+            for model, tokenizer in teachers
+        ],
+        "labels": list(read_labels(teachers[0][0].config)),
+        "max_length": max_length,
+        "text_columns": list(text_columns),
+        "rows": rows,
+        "data": digest.hexdigest(),
+    }
+
+
+def hash_weights(model: PreTrainedModel) -> str:
+    """SHA-256 over names and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else b""
+        )
+    return digest.hexdigest()
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_tokenizer(tokenizer) -> str:
+    """SHA-256 over a fast tokenizer's definition; padding and truncation settings left out."""
+    definition = json.loads(tokenizer.backend_tokenizer.to_str())
+    definition.update(padding=None, truncation=None)
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+
+def read_fingerprint(path: str | Path) -> dict[str, Any] | None:
+    """The fingerprint in a labelled file, or ``None`` if the file was not made by labelling."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+
+
+def check_fingerprint(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], path: Path) -> None:
+    """Raise ``InputError`` naming what differs between two fingerprints of labelling."""
+    if found is None:
+        raise InputError(
+            f"{path} exists and holds no teacher logits of ours; choose another output or --overwrite"
+        )
+    names = {"teachers": "the teacher", "max_length": "the maximum length", "data": "the data"}
+    differing = [names.get(key, key) for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        raise InputError(
+            f"{path} was labelled with other inputs: {', '.join(differing)} differ; "
+            "choose another output, or --overwrite to label again"
+        )
+
+
+def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
+    """A labelled file as a table whose ``teacher_logits`` follow ``labels``.
+
+    Raises:
+        InputError: if the file holds no logits, or the teacher's labels are others than ``labels``.
+    """
+    fingerprint = read_fingerprint(path)
+    if fingerprint is None:
+        raise InputError(f"{path} holds no teacher logits; make it with `nlp-distill label`")
+    order = match_labels(labels, fingerprint["labels"])
+    table = pq.read_table(path)
+    if order is None:
+        return table
+    logits = np.asarray(table["teacher_logits"].to_pylist(), dtype=np.float32)[..., order]
+    position = table.column_names.index("teacher_logits")
+    return table.set_column(position, "teacher_logits", pa.array(logits.tolist()))
+
+
+def _prepare_partial(partial: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Keep finished shards of the same labelling, drop those of another."""
+    marker = partial / "fingerprint.json"
+    if marker.exists() and json.loads(marker.read_text()) == fingerprint:
+        return
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_whole(marker, json.dumps(fingerprint).encode())
+
+
+def _label_shards(
+    input_path, partial: Path, teachers, text_columns, max_length: int, total: int
+) -> LabellingSummary:
+    started, tokens, padded = time.perf_counter(), 0, 0
+    first_config = teachers[0][0].config
+    runners = [(Teacher(model), tokenizer, DistillationCollator(tokenizer)) for model, tokenizer in teachers]
+    for teacher, _, _ in runners:
+        teacher.match_labels(first_config)
+    labelled = 0
+    with tqdm(total=total, desc="labelling", unit="row", unit_scale=True) as progress:
+        for number, chunk in enumerate(iterate_chunks(read_rows(input_path), SHARD_ROWS)):
+            shard = partial / f"{number:06d}.npz"
+            if shard.exists():
+                progress.update(len(chunk))
+                continue
+            logits = []
+            for teacher, tokenizer, collator in runners:
+                texts = [{column: row[column] for column in text_columns} for row in chunk]
+                encoded = encode_rows(texts, tokenizer, text_columns, max_length)
+                bar = progress if not logits else None
+                values, computed = compute_logits(teacher, encoded, collator, bar)
+                logits.append(values)
+                tokens += int(encoded.lengths.sum())
+                padded += computed
+            _save_shard(
+                shard, [row["id"] for row in chunk], logits[0] if len(logits) == 1 else np.stack(logits, 1)
+            )
+            labelled += len(chunk)
+    return LabellingSummary(labelled, tokens, padded, time.perf_counter() - started)
+
+
+def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
+    finite = np.isfinite(logits).reshape(len(logits), -1).all(axis=1)
+    if not finite.all():
+        bad = [ids[i] for i in np.flatnonzero(~finite)[:5]]
+        raise InputError(
+            f"the teacher's logits are NaN or infinite for {int((~finite).sum())} rows, the first with ids {bad}; "
+            "check the teacher's weights (or its precision) before distilling it"
+        )
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, ids=np.array(ids, dtype=np.str_), logits=logits)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _join_shards(input_path, partial: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:
+    metadata = {METADATA_KEY: json.dumps(fingerprint).encode()}
+    temporary = output.with_name(output.name + ".tmp")
+    writer: pq.ParquetWriter | None = None
+    try:
+        for number, chunk in enumerate(iterate_chunks(read_rows(input_path), SHARD_ROWS)):
+            with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
+                logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))
+            rows = [row | {"teacher_logits": logits_by_id[row["id"]]} for row in chunk]
+            table = pa.Table.from_pylist(
+                rows, schema=writer.schema if writer else infer_schema(input_path, rows[0])
+            )
+            if writer is None:
+                writer = pq.ParquetWriter(temporary, table.schema.with_metadata(metadata))
+            writer.write_table(table.replace_schema_metadata(metadata))
+    finally:
+        if writer is not None:
+            writer.close()
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(output)
+
+
+def infer_schema(input_path: str | Path, first_row: Mapping[str, Any]) -> pa.Schema:
+    """Column types of the labelled file: those of a Parquet input, text for others, and the logits."""
+    depth = np.ndim(first_row["teacher_logits"])
+    logits_type: pa.DataType = pa.float32()
+    for _ in range(depth):
+        logits_type = pa.list_(logits_type)
+    names = [name for name in first_row if name != "teacher_logits"]
+    if Path(input_path).suffix == ".parquet":
+        known = pq.read_schema(input_path)
+        fields = [known.field(name) for name in names]
+    else:
+        inferred = {name: pa.infer_type([first_row[name]]) for name in names}
+        fields = [(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in inferred.items()]
+    return pa.schema([*fields, ("teacher_logits", logits_type)])
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def summarise(summary: LabellingSummary) -> dict[str, Any]:
+    """A labelling summary as plain values, for result files."""
+    return asdict(summary) | {"padding_share": summary.padding_share}

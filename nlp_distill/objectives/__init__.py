@@ -1,0 +1,8 @@
+"""Objectives: one method, one file. What knowledge is transferred, as named and weighted loss terms."""
+
+from nlp_distill.objectives.hard_labels import HardLabels
+from nlp_distill.objectives.logit_regression import LogitRegression
+from nlp_distill.objectives.objective import Objective, Sum
+from nlp_distill.objectives.soft_targets import SoftTargets
+
+__all__ = ["HardLabels", "LogitRegression", "Objective", "SoftTargets", "Sum"]

@@ -1,0 +1,97 @@
+"""What an objective is, and how objectives add up."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import ModelOutput
+
+
+class Objective(nn.Module):
+    """One kind of knowledge, as named loss terms.
+
+    An objective is a module so that what it learns itself (a projection from the student's width to the teacher's,
+    say) is trained, clipped, checkpointed and moved with the student; most objectives have no parameters.
+
+    Subclasses say in ``needs`` which outputs they read beyond the logits: any of ``"hidden_states"`` and
+    ``"attentions"``; and in ``needs_teacher`` whether they read the teacher at all.
+
+    Objectives add: ``SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3)``.
+    """
+
+    needs: frozenset[str] = frozenset()
+    needs_teacher: bool = True
+
+    def forward(
+        self,
+        student_outputs: ModelOutput,
+        teacher_outputs: ModelOutput | None,
+        batch: Mapping[str, Any],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """Map the outputs of one batch to named scalars, each already weighted.
+
+        Args:
+            student_outputs: what the student returned; ``.logits`` is (batch, classes).
+            teacher_outputs: the same of the teacher; ``.logits`` is (batch, classes), or (batch, teachers, classes)
+                for several teachers; ``None`` where no teacher is in use.
+            batch: the collated batch, with ``labels`` (batch,) where rows have labels.
+            progress: share of the optimiser steps done, in [0, 1].
+
+        Returns:
+            Scalars by name; the trainer sums them and logs each.
+        """
+        raise NotImplementedError
+
+    def __add__(self, other: "Objective") -> "Sum":
+        return Sum([*_parts(self), *_parts(other)])
+
+
+class Sum(Objective):
+    """Several objectives at once; their terms must have different names.
+
+    Raises:
+        ValueError: if two objectives return a term of the same name (at the first batch).
+    """
+
+    def __init__(self, parts: Iterable[Objective]):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.needs = frozenset().union(*(part.needs for part in _parts(self)))
+        self.needs_teacher = any(part.needs_teacher for part in _parts(self))
+
+    def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        for part in self.parts:
+            for name, value in part(student_outputs, teacher_outputs, batch, progress).items():
+                if name in terms:
+                    raise ValueError(
+                        f"two objectives return a term named '{name}'; give one of them another name, "
+                        f"for example {type(part).__name__}(..., name='{name}_2')"
+                    )
+                terms[name] = value
+        return terms
+
+
+def _parts(objective: Objective) -> list[Objective]:
+    return list(objective.parts) if isinstance(objective, Sum) else [objective]  # type: ignore[arg-type]
+
+
+def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) -> Tensor:
+    """The teacher's logits, or an error that says how to provide them."""
+    if teacher_outputs is None or teacher_outputs.get("logits") is None:
+        raise ValueError(
+            f"{objective} needs the teacher's logits, but there are none; pass teacher=... to DistillationTrainer, "
+            "or label the rows first so that they carry a teacher_logits column"
+        )
+    return teacher_outputs["logits"]
+
+
+def mean_over(values: Tensor, keep: Tensor) -> Tensor:
+    """Mean of ``values`` (batch,) over the rows where ``keep`` (batch,) is true; 0 where no row is.
+
+    Dropped rows may hold NaN: they reach neither the value nor the gradient.
+    """
+    kept = torch.where(keep, values, torch.zeros_like(values))
+    return kept.sum() / keep.sum().clamp(min=1)

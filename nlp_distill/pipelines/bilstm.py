@@ -1,0 +1,436 @@
+"""BERT -> BiLSTM: Tang et al. 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks",
+arXiv 1903.12136.
+
+The teacher labels an augmented transfer set once; a one-layer BiLSTM regresses on its logits,
+
+    L = alpha * CE(y, z_S) + (1 - alpha) * ||z_T - z_S||^2,   alpha = 0 by default (section 3.2),
+
+and the same BiLSTM learns the labelled rows alone, without the teacher, to be compared with.
+
+Deviations from the paper: the student starts from the teacher's word pieces (the paper: word2vec), with the pieces
+that its corpus never uses left out; and checkpoints are selected on rows held out of train, never on the reported
+ones (the paper selects on dev).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from data_augment.glove import load_glove
+from data_augment.rules import MaskRule, NgramRule, PosRule
+from data_augment.transfer_set import write_transfer_set
+from nlp_distill.encoding import EncodedRows, encode_rows
+from nlp_distill.evaluation import (
+    describe_scores,
+    describe_size,
+    load_logits,
+    predict_logits,
+    save_logits,
+    score_majority,
+)
+from nlp_distill.labelling import hash_file, hash_weights, label_file, load_labelled, summarise
+from nlp_distill.models import load_pretrained
+from nlp_distill.objectives import HardLabels, LogitRegression, Objective
+from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
+from nlp_distill.stages import announce, run_stage
+from nlp_distill.students import (
+    build_bilstm,
+    embeddings_from_glove,
+    embeddings_from_teacher,
+    trim_vocabulary,
+    word_tokenizer,
+)
+from nlp_distill.tasks import Task, TaskData
+from nlp_distill.teachers import match_labels, read_labels, warn_if_not_fine_tuned
+from nlp_distill.trainer import DistillationTrainer
+from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
+
+TRAINING: dict[str, Any] = {
+    "learning_rate": 1.0,  # §4.2, with Adadelta
+    "num_train_epochs": 30,  # §4.2; the best on validation is kept
+    "per_device_train_batch_size": 50,  # §4.2 for SST-2; 256 for QQP and MNLI
+    "lr_scheduler_type": "constant",
+    "weight_decay": 0.0,
+    "max_grad_norm": 0.0,  # the paper does not clip
+    "logging_steps": 200,
+}
+ADADELTA_RHO = 0.95  # §4.2
+
+
+@dataclass(frozen=True)
+class TeacherWordPieces:
+    """Start from the teacher's word-piece vectors (reduced by PCA), trimmed to the pieces that the corpus uses."""
+
+    size: int = 300
+
+    def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
+        """The student's tokenizer and (vocabulary, size) matrix."""
+        trimmed, kept_ids = trim_vocabulary(tokenizer, texts)
+        return trimmed, embeddings_from_teacher(teacher, kept_ids, min(self.size, teacher.config.hidden_size))
+
+
+@dataclass(frozen=True)
+class RandomWordPieces:
+    """The same trimmed word pieces with random vectors: nothing of the teacher is in them."""
+
+    size: int = 300
+
+    def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
+        """The student's tokenizer and (vocabulary, size) matrix."""
+        trimmed, kept_ids = trim_vocabulary(tokenizer, texts)
+        generator = torch.Generator().manual_seed(0)
+        return trimmed, torch.randn(len(kept_ids), self.size, generator=generator) * 0.3
+
+
+@dataclass(frozen=True)
+class GloveWords:
+    """Whole words with GloVe vectors: the packaged 50-d ones, or those of a text file."""
+
+    source: str | None = None
+
+    def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
+        """The student's tokenizer and (vocabulary, size) matrix."""
+        glove = load_glove(self.source)
+        words = word_tokenizer(texts, glove_words=set(glove.words), min_count=2)
+        matrix, coverage = embeddings_from_glove(words, glove)
+        announce(f"GloVe has vectors for {coverage:.1%} of the student's {len(words):,} words")
+        return words, matrix
+
+
+WordVectors = TeacherWordPieces | RandomWordPieces | GloveWords
+
+
+@dataclass(frozen=True)
+class TransferSetConfig:
+    """How the transfer set is made (section 3.1 of the paper)."""
+
+    n_iter: int | None = None  # None: 20, and 10 for pairs (§4.2)
+    p_mask: float = 0.1  # §3.1
+    p_pos: float = 0.1  # §3.1
+    p_ngram: float = 0.25  # §3.1
+    max_ngram: int = 5  # §3.1
+    unlabelled_n_iter: int | None = None  # None: as n_iter
+    pos_tagger: str = "auto"
+    num_workers: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BiLSTMDistillation:
+    """Settings of the pipeline; the defaults are the paper's.
+
+    Args:
+        word_vectors: what the student's embeddings start from.
+        hidden_size: LSTM units a direction: 150, or 300 (the paper's two sizes).
+        head_size: width of the hidden layer above; ``None`` for the paper's 200 and 400.
+        embedding_channels: 2 adds a frozen copy of the embeddings beside the tuned one.
+        dropout: between the hidden layer and the output.
+        hard_weight: alpha above; 0 is the paper's best.
+        transfer_set: how the transfer set is made.
+        seeds: one student for each.
+        baseline: also train the same student without the teacher.
+        max_length: tokens a row.
+        adadelta: Adadelta with rho 0.95 as in the paper; else the optimiser of ``TrainingArguments``.
+        training: fields of ``TrainingArguments`` over ``TRAINING``, for both students.
+        baseline_training: the same over ``training``, for the student without the teacher alone.
+        trust_remote_code: run code that comes with the teacher.
+    """
+
+    word_vectors: WordVectors = TeacherWordPieces()
+    hidden_size: int = 150
+    head_size: int | None = None
+    embedding_channels: int = 1
+    dropout: float = 0.5
+    hard_weight: float = 0.0
+    transfer_set: TransferSetConfig = TransferSetConfig()
+    seeds: tuple[int, ...] = (0,)
+    baseline: bool = True
+    max_length: int = 128
+    adadelta: bool = True
+    training: Mapping[str, Any] = field(default_factory=dict)
+    baseline_training: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
+
+
+def distill_bilstm(
+    config: BiLSTMDistillation,
+    data: TaskData,
+    teacher_path: str,
+    output_dir: str | Path,
+    described: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make the transfer set, label it, train the students, score them beside the teacher, and write the results.
+
+    Every finished stage is kept under ``output_dir`` and reused; an interrupted one continues.
+
+    Args:
+        config: the settings.
+        data: the task. Validation selects, test is reported.
+        teacher_path: a model fine-tuned on the task: folder or hub name.
+        output_dir: where everything goes.
+        described: the settings and the command as plain values, kept in the results.
+        overwrite: make again what was made with other settings.
+
+    Returns:
+        The content of ``results.json``.
+    """
+    output, task = Path(output_dir), data.task
+    code = {"trust_remote_code": config.trust_remote_code}
+    teacher = load_pretrained(AutoModelForSequenceClassification, teacher_path, **code)
+    tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
+    match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
+    prints = data.fingerprints()
+
+    stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite)
+    teacher_scores = stages.score_teacher()
+    transfer_set = stages.make_transfer_set()
+    labelling = stages.label()
+    arms = {"student_without_teacher": stages.train_baseline} if config.baseline else {}
+    arms["student"] = stages.train_student
+    runs = {arm: [train(seed) for seed in config.seeds] for arm, train in arms.items()}
+
+    models = {"teacher": teacher_scores["entry"] | {"path": teacher_path}}
+    models |= {arm: merge_seeds([run["entry"] for run in runs[arm]]) for arm in runs}
+    results = {
+        "task": task.name,
+        "metric": task.metrics[0],
+        "models": models,
+        **compute_retention(models),
+        "seeds": list(config.seeds),
+        "selected_on": data.selected_on,
+        "data_source": data.source,
+        "data": prints,
+        "transfer_set": transfer_set,
+        "labelling": labelling,
+        "timings_s": {
+            "transfer_set": transfer_set["seconds"],
+            "labelling": labelling["seconds"],
+            **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
+        },
+        "versions": collect_versions(),
+        **described,
+    }
+    write_results(output, results)
+    results["runs"] = runs
+    return results
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of one run, each in its own folder."""
+
+    config: BiLSTMDistillation
+    data: TaskData
+    teacher: PreTrainedModel
+    tokenizer: Any
+    output: Path
+    prints: Mapping[str, Any]
+    overwrite: bool
+
+    @property
+    def task(self) -> Task:
+        return self.data.task
+
+    @property
+    def transfer_file(self) -> Path:
+        return self.output / "transfer_set" / "transfer_set.parquet"
+
+    @property
+    def labelled_file(self) -> Path:
+        return self.output / "labels" / "labelled.parquet"
+
+    def _run(self, title: str, folder: str, inputs: Mapping[str, Any], build) -> dict[str, Any]:
+        return run_stage(title, self.output / folder, inputs, build, self.overwrite)
+
+    @property
+    def _teacher_inputs(self) -> dict[str, Any]:
+        return {"weights": hash_weights(self.teacher), "max_length": self.config.max_length}
+
+    def score_teacher(self) -> dict[str, Any]:
+        """Teacher's logits on validation and test, its scores, and the check that it was fine-tuned at all."""
+
+        def build(folder: Path) -> dict[str, Any]:
+            logits = self._predict(self.teacher, self.tokenizer)
+            save_logits(folder / "logits.npz", logits)
+            labels = {name: np.asarray(rows["label"]) for name, rows in self._reported().items()}
+            scores = {name: describe_scores(self.task, logits[name], labels[name]) for name in logits}
+            warning = warn_if_not_fine_tuned(
+                scores["validation"]["score"], score_majority(self.task, labels["validation"]), "validation"
+            )
+            size = describe_size(self.teacher, self.teacher.config.name_or_path)
+            entry = scores["test"] | {"validation_score": scores["validation"]["score"]} | size
+            return {"entry": entry, "warning": warning}
+
+        inputs = {"teacher": self._teacher_inputs, "data": self.prints}
+        result = self._run("scoring the teacher", "teacher_scores", inputs, build)
+        if result["warning"]:
+            announce(f"WARNING: {result['warning']}")
+        return result
+
+    def make_transfer_set(self) -> dict[str, Any]:
+        """The augmented transfer set."""
+        settings = self.config.transfer_set
+
+        def build(folder: Path) -> dict[str, Any]:
+            summary = write_transfer_set(
+                self.data.train,
+                self.transfer_file,
+                text_column=self.task.text_column,
+                text_pair_column=self.task.text_pair_column,
+                label_column="label",
+                rules=[
+                    MaskRule(settings.p_mask),
+                    PosRule(settings.p_pos),
+                    NgramRule(settings.p_ngram, settings.max_ngram),
+                ],
+                n_iter=settings.n_iter,
+                seed=settings.seed,
+                num_workers=settings.num_workers,
+                pos_tagger=settings.pos_tagger,
+                unlabelled=self.data.unlabelled,
+                unlabelled_n_iter=settings.unlabelled_n_iter,
+                overwrite=True,
+                show_progress=True,
+            )
+            return summary.to_dict()
+
+        inputs = {
+            "settings": dataclasses.asdict(settings),
+            "data": {k: self.prints[k] for k in self._sources()},
+        }
+        return self._run("building the transfer set", "transfer_set", inputs, build)
+
+    def label(self) -> dict[str, Any]:
+        """The teacher's logits of every row of the transfer set."""
+
+        def build(folder: Path) -> dict[str, Any]:
+            teachers = [(self.teacher, self.tokenizer)]
+            summary = label_file(
+                self.transfer_file,
+                self.labelled_file,
+                teachers,
+                self.task.text_columns,
+                self.config.max_length,
+            )
+            announce(str(summary))
+            return summarise(summary)
+
+        inputs = {"teacher": self._teacher_inputs, "transfer_set": hash_file(self.transfer_file)}
+        return self._run("labelling the transfer set", "labels", inputs, build)
+
+    def train_student(self, seed: int) -> dict[str, Any]:
+        """The distilled student of one seed."""
+        table = load_labelled(self.labelled_file, self.task.labels)
+        alpha = self.config.hard_weight
+        objective: Objective = LogitRegression(1 - alpha)
+        if alpha:
+            objective = objective + HardLabels(alpha)
+        inputs = {"labels": hash_file(self.labelled_file), "teacher": self._teacher_inputs}
+        return self._train("student", seed, self.config.training, objective, table, inputs)
+
+    def train_baseline(self, seed: int) -> dict[str, Any]:
+        """The same student of one seed on the labelled rows alone."""
+        training = {**self.config.training, **self.config.baseline_training}
+        return self._train("student_without_teacher", seed, training, HardLabels(), self.data.train, {})
+
+    def _train(
+        self, arm: str, seed: int, training, objective: Objective, rows, extra_inputs
+    ) -> dict[str, Any]:
+        def build(folder: Path) -> dict[str, Any]:
+            student_tokenizer, matrix = self.config.word_vectors.build(
+                self.teacher, self.tokenizer, self._corpus()
+            )
+            args = make_training_arguments(TRAINING, training, folder / "checkpoints", seed)
+            student = build_bilstm(
+                student_tokenizer,
+                self.task.labels,
+                pair=self.task.is_pair,
+                embeddings=matrix,
+                hidden_size=self.config.hidden_size,
+                head_size=self.config.head_size,
+                embedding_channels=self.config.embedding_channels,
+                dropout=self.config.dropout,
+                seed=seed,
+            )
+            trainer = DistillationTrainer(
+                model=student,
+                objective=objective,
+                args=args,
+                train_dataset=self._encode(rows, student_tokenizer),
+                eval_dataset=self._encode(self.data.validation, student_tokenizer).sort_by_length(),
+                processing_class=student_tokenizer,
+                compute_metrics=score_predictions(self.task),
+                optimizer_cls_and_kwargs=self._optimizer(args.learning_rate),
+            )
+            trained = train_and_save(trainer, folder)
+            return {"entry": self._score(student, student_tokenizer, folder, trained), "training": trained}
+
+        inputs = {
+            "student": describe_student(self.config),
+            "training": {**TRAINING, **training},
+            "seed": seed,
+            "data": {name: self.prints[name] for name in (*self._sources(), "validation", "test")},
+            **extra_inputs,
+        }
+        return self._run(
+            f"training the {arm.replace('_', ' ')}, seed {seed}", f"{arm}-seed{seed}", inputs, build
+        )
+
+    def _optimizer(self, learning_rate: float):
+        if not self.config.adadelta:
+            return None
+        return torch.optim.Adadelta, {"lr": learning_rate, "rho": ADADELTA_RHO}
+
+    def _score(self, student, student_tokenizer, folder: Path, trained: Mapping[str, Any]) -> dict[str, Any]:
+        logits = self._predict(student, student_tokenizer)
+        save_logits(folder / "logits.npz", logits)
+        teacher_logits = load_logits(self.output / "teacher_scores" / "logits.npz")
+        scores = describe_scores(self.task, logits["test"], self.data.test["label"], teacher_logits["test"])
+        scores["validation_score"] = trained["validation_score"]
+        return scores | describe_size(student, folder) | {"path": str(folder)}
+
+    def _predict(self, model, tokenizer) -> dict[str, np.ndarray]:
+        return {
+            name: predict_logits(model, tokenizer, rows, self.task, self.config.max_length)
+            for name, rows in self._reported().items()
+        }
+
+    def _reported(self) -> dict[str, Any]:
+        return {"validation": self.data.validation, "test": self.data.test}
+
+    def _encode(self, rows, tokenizer) -> EncodedRows:
+        if not hasattr(rows, "features"):
+            rows = Dataset(rows)
+        return encode_rows(rows, tokenizer, self.task.text_columns, self.config.max_length)
+
+    def _corpus(self) -> Iterable[str]:
+        """The texts that decide the student's vocabulary: what both students may learn from, never dev or test."""
+        for name in self._sources():
+            for column in self.task.text_columns:
+                yield from getattr(self.data, name)[column]
+
+    def _sources(self) -> Sequence[str]:
+        return ("train",) if self.data.unlabelled is None else ("train", "unlabelled")
+
+
+def describe_student(config: BiLSTMDistillation) -> dict[str, Any]:
+    """The settings that shape the student, as plain values."""
+    names = (
+        "hidden_size",
+        "head_size",
+        "embedding_channels",
+        "dropout",
+        "hard_weight",
+        "max_length",
+        "adadelta",
+    )
+    vectors = {"kind": type(config.word_vectors).__name__, **dataclasses.asdict(config.word_vectors)}
+    return {"word_vectors": vectors} | {name: getattr(config, name) for name in names}

@@ -1,0 +1,176 @@
+"""Result files: ``results.json`` and its Markdown table of a run, and one small published file per trained model."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from nlp_distill.stages import write_json
+
+PACKAGES = (
+    "nlp_distill",
+    "torch",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "accelerate",
+    "nltk",
+    "textblob",
+    "numpy",
+)
+ROW_NAMES = {
+    "teacher": "teacher",
+    "student_without_teacher": "student, without the teacher",
+    "student": "student, distilled",
+}
+
+
+def collect_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result; those not installed are left out."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One entry for a model trained with several seeds: means of the numbers, the scores of each, the first's path.
+
+    Args:
+        runs: entries with ``score``, ``metrics``, ``agreement`` and the size fields, one a seed.
+    """
+    merged = dict(runs[0])
+    merged["score"] = fmean(run["score"] for run in runs)
+    merged["scores"] = [run["score"] for run in runs]
+    merged["metrics"] = {name: fmean(run["metrics"][name] for run in runs) for name in runs[0]["metrics"]}
+    if "agreement" in runs[0]:
+        merged["agreement"] = fmean(run["agreement"] for run in runs)
+    return merged
+
+
+def compute_retention(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """``retention`` = student / teacher, ``gap_closed`` = (student - without) / (teacher - without).
+
+    Each is ``None`` where it means nothing: a teacher score of 0 or less, no student without a teacher, or a teacher
+    that is no better than it.
+    """
+    teacher, student = models["teacher"]["score"], models["student"]["score"]
+    without = models.get("student_without_teacher", {}).get("score")
+    gap_closed = (
+        (student - without) / (teacher - without) if without is not None and teacher > without else None
+    )
+    return {"retention": student / teacher if teacher > 0 else None, "gap_closed": gap_closed}
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> str:
+    """Write ``results.json`` and ``results.md`` into ``folder``; returns the Markdown."""
+    table = render_results(results)
+    write_json(folder / "results.json", results)
+    (folder / "results.md").write_text(table, encoding="utf-8")
+    return table
+
+
+def render_results(results: Mapping[str, Any]) -> str:
+    """The Markdown page of a run: the table of models, retention and gap closed, data, times."""
+    lines = [f"# {results['task']}: {results['metric']} on the test split", ""]
+    lines += [
+        f"{results['data_source']}; checkpoints were selected on {_describe_selection(results['selected_on'])}.",
+        "",
+    ]
+    lines += [render_model_table(results["models"], results["metric"]), ""]
+    if results["retention"] is not None:
+        lines.append(f"- The student keeps **{results['retention']:.1%}** of the teacher's score.")
+    if results["gap_closed"] is not None:
+        lines.append(
+            f"- Distillation closes **{results['gap_closed']:.0%}** of the gap between the same student trained "
+            "without a teacher and the teacher."
+        )
+    transfer = results["transfer_set"]
+    lines.append(
+        f"- Seeds of the students: {', '.join(map(str, results['seeds']))}. Labelled rows: "
+        f"{results['data']['train']['rows']:,}; transfer set: {transfer['rows']:,} rows; "
+        f"test: {results['data']['test']['rows']:,} rows."
+    )
+    times = ", ".join(
+        f"{name.replace('_', ' ')} {seconds:,.0f} s" for name, seconds in results["timings_s"].items()
+    )
+    lines.append(f"- Time: {times}.")
+    return "\n".join(lines) + "\n"
+
+
+def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+    """Markdown table of the models of one run, teacher first."""
+    extra = [
+        name
+        for name in models["teacher"]["metrics"]
+        if name not in (metric, "calibration_error", "kl_to_teacher")
+    ]
+    header = [
+        "model",
+        metric,
+        *extra,
+        "agrees with teacher",
+        "calibration error",
+        "parameters",
+        "of them not embeddings",
+        "MB",
+        "smaller",
+    ]
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    for key, model in models.items():
+        metrics = model["metrics"]
+        cells = [
+            ROW_NAMES.get(key, key),
+            _format_scores(model),
+            *(f"{metrics[name]:.4f}" for name in extra),
+            f"{model['agreement']:.1%}" if "agreement" in model else "",
+            f"{metrics['calibration_error']:.3f}" if "calibration_error" in metrics else "",
+            f"{model['parameters']:,}",
+            f"{model['parameters_without_embeddings']:,}",
+            f"{model['bytes'] / 1e6:.1f}",
+            f"{models['teacher']['bytes'] / model['bytes']:.1f}×" if model["bytes"] else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def publish_result(
+    results_dir: str | Path,
+    method: str,
+    task: str,
+    seed: int,
+    entry: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> Path:
+    """Write ``<results_dir>/<method>/<task>/<seed>.json``: one trained model, small enough to keep in a repository.
+
+    Args:
+        entry: ``score`` in [-1, 1], ``metrics``, sizes.
+        context: ``config``, ``data``, ``command``, ``wall_time_s``, ...
+    """
+    path = Path(results_dir) / method / task / f"{seed}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: value for name, value in entry.items() if name != "path"}
+    write_json(
+        path,
+        {"method": method, "task": task, "seed": seed, **kept, **context, "versions": collect_versions()},
+    )
+    return path
+
+
+def _format_scores(model: Mapping[str, Any]) -> str:
+    scores = model.get("scores", [])
+    spread = f" ({min(scores):.4f}–{max(scores):.4f})" if len(scores) > 1 else ""
+    return f"{model['score']:.4f}{spread}"
+
+
+def _describe_selection(selected_on: str) -> str:
+    return {
+        "train": "rows held out of train",
+        "dev": "**the reported rows themselves**, as many papers do: these scores are optimistic",
+    }.get(selected_on, f"the {selected_on} rows")

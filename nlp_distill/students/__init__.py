@@ -1,0 +1,24 @@
+"""Students, and what they are built from. Importing it lets transformers' Auto classes load them."""
+
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from .bilstm import LARGE, SMALL, BiLSTMConfig, BiLSTMForSequenceClassification
+from .build import build_bilstm, count_parameters
+from .embeddings import embeddings_from_glove, embeddings_from_teacher
+from .vocabulary import trim_vocabulary, word_tokenizer
+
+AutoConfig.register(BiLSTMConfig.model_type, BiLSTMConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(BiLSTMConfig, BiLSTMForSequenceClassification, exist_ok=True)
+
+__all__ = [
+    "LARGE",
+    "SMALL",
+    "BiLSTMConfig",
+    "BiLSTMForSequenceClassification",
+    "build_bilstm",
+    "count_parameters",
+    "embeddings_from_glove",
+    "embeddings_from_teacher",
+    "trim_vocabulary",
+    "word_tokenizer",
+]

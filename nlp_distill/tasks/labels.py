@@ -1,0 +1,70 @@
+"""What the values of a label column mean: class names, class numbers, or the numbers of a regression."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from data_augment.errors import InputError
+
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
+    """Return the label names that a column's values stand for, in index order, or ``()`` for a regression.
+
+    Values may be strings, as text files have them, or typed, as Parquet has them:
+
+    - all integers: classes, named by their number and put in its order (``0, 1`` or ``1, 2, 3, 4, 5``);
+    - all numbers, with one or more that is written or typed as a float: a regression;
+    - anything else: classes named by the values, sorted.
+
+    Raises:
+        InputError: if there are fewer than two classes, or two different numbers for a regression.
+    """
+    distinct = {_as_text(value) for value in values}
+    if len(distinct) < 2:
+        raise InputError(
+            f"the label column holds {' '.join(distinct) or 'nothing'} alone; a task needs two or more"
+        )
+    if all(_INTEGER.fullmatch(text) for text in distinct):
+        return tuple(str(number) for number in sorted({int(text) for text in distinct}))
+    if all(_NUMBER.fullmatch(text) for text in distinct):
+        return ()
+    return tuple(sorted(distinct))
+
+
+def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
+    """Return a value as the index of its class, or as a number where there are no classes.
+
+    A name comes before an index: with the labels 1 to 5, the label 1 is the first class.
+
+    Args:
+        value: what the label column holds.
+        labels: the task's label names, ``()`` for a regression.
+
+    Raises:
+        InputError: if the value is no label (an index included) or no finite number; the caller adds the row.
+    """
+    text = _as_text(value)
+    if not labels:
+        if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+            raise InputError(f"has the label {text!r}; a regression needs a number")
+        return float(text)
+    if text in labels:
+        return labels.index(text)
+    if _INTEGER.fullmatch(text):
+        number = int(text)
+        if str(number) in labels:  # 01 and +1
+            return labels.index(str(number))
+        # Numbers index names; where the names are numbers themselves, another number is a mistake.
+        if 0 <= number < len(labels) and not all(_INTEGER.fullmatch(name) for name in labels):
+            return number
+    raise InputError(f"has the label {text!r}; the task's labels are {', '.join(labels)}")
+
+
+def _as_text(value: Any) -> str:
+    return str(value).strip()

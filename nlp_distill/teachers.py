@@ -1,0 +1,156 @@
+"""The teacher: one frozen model or several, and the checks that run before any training."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
+
+from data_augment.errors import InputError
+from nlp_distill.batching import TEACHER_LOGITS, TEACHER_PREFIX
+
+
+class Teacher:
+    """One model or several, frozen and in eval mode, that answer without gradients.
+
+    Args:
+        models: a ``PreTrainedModel`` or a sequence of them with the same labels.
+        tokenizer: the teacher's tokenizer, where it differs from the student's. Rows then carry the teacher's own
+            encoding in columns ``teacher_input_ids``, ``teacher_attention_mask``, ...
+
+    Raises:
+        InputError: if there is no model, or the models have different labels.
+    """
+
+    def __init__(self, models: PreTrainedModel | Sequence[PreTrainedModel], tokenizer=None):
+        self.models = [models] if isinstance(models, PreTrainedModel) else list(models)
+        if not self.models:
+            raise InputError("the list of teachers is empty; give at least one model")
+        self.tokenizer = tokenizer
+        for model in self.models:
+            freeze(model)
+        self._orders: list[list[int] | None] = [
+            match_labels(read_labels(self.models[0].config), read_labels(model.config))
+            for model in self.models
+        ]
+
+    def match_labels(self, student_config) -> None:
+        """Reorder the logits to the student's labels where both name the same labels in another order.
+
+        Raises:
+            InputError: if the label sets differ.
+        """
+        labels = read_labels(student_config)
+        self._orders = [match_labels(labels, read_labels(model.config)) for model in self.models]
+
+    def to(self, device: torch.device | str) -> "Teacher":
+        """Move the models to ``device``."""
+        for model in self.models:
+            model.to(device)
+        return self
+
+    @torch.no_grad()  # not inference_mode: its tensors may not be saved for the backward pass of a loss
+    def run(self, batch: Mapping[str, Any], needs: frozenset[str] = frozenset()) -> ModelOutput:
+        """The teacher's outputs for a collated batch.
+
+        Args:
+            batch: inputs of the model; columns that begin with ``teacher_`` win over the student's.
+            needs: ``"hidden_states"`` and ``"attentions"`` where the objective reads them (one teacher only).
+
+        Returns:
+            A ``ModelOutput`` whose ``logits`` are (batch, classes) for one teacher, (batch, teachers, classes) for
+            several, in the order of the student's labels.
+        """
+        inputs = select_teacher_inputs(batch)
+        if len(self.models) == 1:
+            outputs = self._run_model(0, inputs, needs)
+            outputs.logits = _reorder(outputs.logits, self._orders[0])
+            return outputs
+        if needs:
+            raise InputError(
+                f"{len(self.models)} teachers were given, but the objective reads {sorted(needs)}, which only one "
+                "teacher can provide; give one teacher, or an objective over logits"
+            )
+        logits = [
+            _reorder(self._run_model(i, inputs, needs).logits, order) for i, order in enumerate(self._orders)
+        ]
+        return SequenceClassifierOutput(logits=torch.stack(logits, dim=1))
+
+    def _run_model(self, index: int, inputs: Mapping[str, Tensor], needs: frozenset[str]) -> ModelOutput:
+        model = self.models[index]
+        parameters = inspect.signature(model.forward).parameters
+        model.eval()  # the caller may have called train() on a shared model since
+        accepted = {name: value for name, value in inputs.items() if name in parameters}
+        return model(**accepted, **{f"output_{name}": True for name in sorted(needs)})
+
+
+def freeze(model: PreTrainedModel) -> PreTrainedModel:
+    """Put ``model`` in eval mode and stop its gradients, in place; returns it."""
+    return model.eval().requires_grad_(False)
+
+
+def select_teacher_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The teacher's inputs of a batch: its own encoding if the batch carries one, else the student's."""
+    own = {
+        name.removeprefix(TEACHER_PREFIX): value
+        for name, value in batch.items()
+        if name.startswith(TEACHER_PREFIX) and name != TEACHER_LOGITS
+    }
+    if own:
+        return own
+    return {name: value for name, value in batch.items() if name not in ("labels", "label", TEACHER_LOGITS)}
+
+
+def read_labels(config) -> tuple[str, ...]:
+    """Label names of a model's config in index order; empty for a regression (one output)."""
+    if config.num_labels == 1:
+        return ()
+    return tuple(config.id2label[i] for i in range(config.num_labels))
+
+
+def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -> list[int] | None:
+    """How to pick the teacher's logits so that they follow the student's labels.
+
+    Names that transformers invents (``LABEL_0``, ...) on either side say nothing: then only the number must agree.
+
+    Returns:
+        Indices into the teacher's logits, or ``None`` where the order already agrees.
+
+    Raises:
+        InputError: if the two sides have different labels.
+    """
+    student, teacher = list(student_labels), list(teacher_labels)
+    anonymous = any(labels == [f"LABEL_{i}" for i in range(len(labels))] for labels in (student, teacher))
+    if student == teacher or (anonymous and len(student) == len(teacher)):
+        return None
+    if sorted(student) != sorted(teacher) or len(set(teacher)) != len(teacher):
+        raise InputError(
+            f"the student's labels are {_show(student)} but the teacher's are {_show(teacher)}; they must be the "
+            "same names (any order): fix id2label in one of the two configs, or take a teacher of this task"
+        )
+    return [teacher.index(label) for label in student]
+
+
+def _show(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    return f"[{shown}]" if labels else "[none: a regression]"
+
+
+def _reorder(logits: Tensor, order: list[int] | None) -> Tensor:
+    return logits if order is None else logits[..., order]
+
+
+def warn_if_not_fine_tuned(score: float, majority_score: float, split: str) -> str | None:
+    """A warning text if the teacher does no better than answering the most frequent class, else ``None``.
+
+    The usual cause is a pre-trained encoder given as the teacher: its classification head is random.
+    """
+    if score > majority_score:
+        return None
+    return (
+        f"the teacher scores {score:.3f} on {split}, no better than always answering the most frequent class "
+        f"({majority_score:.3f}); it looks as if it was never fine-tuned on this task"
+    )

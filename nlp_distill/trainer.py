@@ -1,0 +1,301 @@
+"""``DistillationTrainer``: the Hugging Face Trainer with a teacher and an objective."""
+
+import inspect
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
+
+from nlp_distill.batching import TEACHER_LOGITS, TEACHER_PREFIX, DistillationCollator, LengthGroupedSampler
+from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
+from nlp_distill.objectives.objective import Objective
+from nlp_distill.teachers import Teacher
+
+OBJECTIVE_FILE = "objective.safetensors"
+COMPLETE_MARK = "checkpoint_complete"
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; training stopped before the optimiser could spread it."""
+
+
+class DistillationModel(nn.Module):
+    """Student and objective as one module, whose forward computes the loss.
+
+    The Trainer clips, checkpoints and distributes the parameters of one module; this is that module, so that what
+    the objective learns takes part in all of it, also under DistributedDataParallel, where parameters used outside
+    the wrapped forward get no gradient.
+    """
+
+    accepts_loss_kwargs = (
+        False  # the loss is a plain mean per micro-batch; the Trainer divides it by their number
+    )
+
+    def __init__(self, student: PreTrainedModel, objective: Objective):
+        super().__init__()
+        self.student = student
+        self.objective = objective
+        self.student_inputs = set(inspect.signature(student.forward).parameters) - {"labels", "kwargs"}
+        self.extra_outputs = {f"output_{name}": True for name in sorted(objective.needs)}
+
+    @property
+    def config(self):
+        return self.student.config
+
+    def gradient_checkpointing_enable(self, *args, **kwargs) -> None:
+        self.student.gradient_checkpointing_enable(*args, **kwargs)
+
+    def forward(
+        self,
+        batch: Mapping[str, Any],
+        teacher_outputs: ModelOutput | None = None,
+        progress: float | None = None,
+    ) -> dict[str, Any]:
+        """The student's logits; with ``progress`` (share of training done, in [0, 1]) also the loss and its terms."""
+        inputs = {name: value for name, value in batch.items() if name in self.student_inputs}
+        if progress is None:
+            return {"logits": self.student(**inputs).logits}
+        outputs = self.student(**inputs, **self.extra_outputs)
+        terms = self.objective(outputs, teacher_outputs, batch, progress)
+        return {"loss": torch.stack(list(terms.values())).sum(), "terms": terms, "logits": outputs.logits}
+
+
+class DistillationTrainer(Trainer):
+    """A Trainer whose loss is an objective over the student's and the teacher's outputs.
+
+    Args:
+        model: the student, any ``PreTrainedModel``. It is trained in place, and ``save_model`` writes it alone: a
+            folder that loads with plain ``from_pretrained``. ``trainer.model`` is a small module around it.
+        teacher: a model, a list of models, a ``Teacher``, or ``None`` when the rows carry ``teacher_logits`` (or the
+            objective needs no teacher). It is frozen, in eval mode, runs without gradients and is never saved.
+        objective: what to learn, for example ``SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3)``. Default:
+            ``HardLabels()``, which is fine-tuning.
+        args, train_dataset, eval_dataset, processing_class, ...: as in ``Trainer``. ``processing_class`` is the
+            student's tokenizer. Rows are encoded for the student (``input_ids``, ...), may carry ``labels`` (``None``
+            where a row has none), cached ``teacher_logits``, and ``teacher_input_ids``, ... where the online teacher
+            tokenises differently; pass its tokenizer in ``Teacher(model, tokenizer)`` then.
+
+    What it does differently from ``Trainer``, and why:
+
+    * With gradient accumulation the loss is divided by the number of micro-batches also for models whose ``forward``
+      takes ``**kwargs``: 4x1 and 2x2 give the same step. This holds for losses that are means over rows; a loss
+      across the rows of a batch depends on the micro-batch by its nature.
+    * ``train_sampling_strategy="group_by_length"`` uses an order seeded by the epoch, so that a resumed run sees the
+      batches of the uninterrupted one; evaluation always keeps the order of the rows.
+    * A NaN or infinite loss raises ``NonFiniteLossError`` at its step.
+    * ``resume_from_checkpoint=True`` takes the newest checkpoint that was written completely.
+
+    Each term of the objective is logged under its own name.
+
+    Example:
+        >>> trainer = DistillationTrainer(
+        ...     model=student, teacher=teacher, objective=SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3),
+        ...     args=TrainingArguments("run"), train_dataset=rows, processing_class=tokenizer,
+        ... )  # doctest: +SKIP
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel | Sequence[PreTrainedModel] | Teacher | None = None,
+        objective: Objective | None = None,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        **kwargs,
+    ):
+        objective = HardLabels() if objective is None else objective
+        self.teacher = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
+        if self.teacher is not None:
+            self.teacher.match_labels(model.config)
+        if data_collator is None and processing_class is not None:
+            teacher_tokenizer = self.teacher.tokenizer if self.teacher else None
+            data_collator = DistillationCollator(processing_class, teacher_tokenizer)
+        super().__init__(
+            model=DistillationModel(model, objective),
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.label_names = ["labels"]
+        if self.teacher is not None:
+            self.teacher.to(self.args.device)
+        self._term_sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.args.device))
+        self._term_count = 0
+        self._train_sampler: LengthGroupedSampler | None = None
+        self.add_callback(_SetEpochOfSampler(self))
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The student being trained."""
+        return self.accelerator.unwrap_model(self.model).student
+
+    # ---- loss ---------------------------------------------------------------------------------------------------
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Loss of one micro-batch: the sum of the objective's terms, a mean over rows."""
+        outputs = model(batch=inputs, teacher_outputs=self._teacher_outputs(inputs), progress=self.progress)
+        if self.model.training:
+            self._term_count += 1
+            for name, value in outputs["terms"].items():
+                self._term_sums[name] = self._term_sums[name] + value.detach().mean()
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    @property
+    def progress(self) -> float:
+        """Share of the optimiser steps done, in [0, 1]."""
+        return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss).all():
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; the last checkpoint is intact. "
+                "Lower the learning rate, or look for NaN in the labels and teacher_logits"
+            )
+        return loss
+
+    def _teacher_outputs(self, inputs: Mapping[str, Any]) -> ModelOutput | None:
+        objective = self.accelerator.unwrap_model(self.model).objective
+        if not objective.needs_teacher:
+            return None
+        if TEACHER_LOGITS in inputs and not objective.needs:
+            return SequenceClassifierOutput(logits=inputs[TEACHER_LOGITS])
+        return self.teacher.run(inputs, objective.needs) if self.teacher else None
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Logits of the student and the loss to its labels; evaluation asks nothing of the teacher."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.get("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(batch=inputs)["logits"]
+            loss = None if labels is None else hard_label_loss(logits.float(), labels)
+        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each term since the last log to the training logs."""
+        if "loss" in logs and self._term_count:
+            logs = logs | {name: (total / self._term_count).item() for name, total in self._term_sums.items()}
+            self._term_sums.clear()
+            self._term_count = 0
+        super().log(logs, start_time)
+
+    # ---- data ---------------------------------------------------------------------------------------------------
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            inputs = self.accelerator.unwrap_model(self.model).student_inputs
+            teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
+            self._signature_columns = [*sorted(inputs), *teacher_inputs, TEACHER_LOGITS, "labels", "label"]
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not hasattr(dataset, "__len__"):
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        self._train_sampler = LengthGroupedSampler(measure_lengths(self.train_dataset), step_rows, seed)
+        return self._train_sampler
+
+    def _get_eval_sampler(self, eval_dataset):
+        # Trainer's own choice under group_by_length permutes the rows, and with them the predictions.
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    # ---- files --------------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir=None, state_dict=None) -> None:
+        if state_dict is not None:
+            prefix = "student."
+            state_dict = {
+                name.removeprefix(prefix): value
+                for name, value in state_dict.items()
+                if name.startswith(prefix)
+            }
+        wrapper, self.model = self.model, self.student
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.model = wrapper
+
+    def _save_checkpoint(self, model, trial) -> None:
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+        if self.args.should_save:
+            (folder / COMPLETE_MARK).unlink(missing_ok=True)
+            state = self.accelerator.unwrap_model(self.model).objective.state_dict()
+            if state:
+                folder.mkdir(parents=True, exist_ok=True)
+                safetensors.torch.save_file(state, folder / OBJECTIVE_FILE)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            (folder / COMPLETE_MARK).touch()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        wrapper = self.accelerator.unwrap_model(self.model if model is None else model)
+        super()._load_from_checkpoint(resume_from_checkpoint, wrapper.student)
+        objective_file = os.path.join(resume_from_checkpoint, OBJECTIVE_FILE)
+        if os.path.exists(objective_file):
+            wrapper.objective.load_state_dict(safetensors.torch.load_file(objective_file))
+
+    def _load_best_model(self) -> None:
+        wrapper, self.model = self.model, self.student
+        try:
+            super()._load_best_model()
+        finally:
+            self.model = wrapper
+
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        """As ``Trainer.train``; ``True`` resumes from the newest checkpoint that was written completely.
+
+        Raises:
+            ValueError: for ``True`` where ``output_dir`` holds no complete checkpoint.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = find_last_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"no complete checkpoint in {self.args.output_dir}; start without resuming")
+        return super().train(resume_from_checkpoint, **kwargs)
+
+
+class _SetEpochOfSampler(TrainerCallback):
+    """Tell the sampler its epoch, also where a resume hides it behind wrappers of accelerate."""
+
+    def __init__(self, trainer: DistillationTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if self.trainer._train_sampler is not None:
+            self.trainer._train_sampler.set_epoch(int(state.epoch + 1e-6))
+
+
+def find_last_checkpoint(output_dir: str | Path) -> str | None:
+    """Path of the newest checkpoint in ``output_dir`` that was written to its end, or None.
+
+    The Trainer writes checkpoints in place, so that the highest number may be a torn one; ``DistillationTrainer``
+    marks each when it is whole.
+    """
+    complete = [mark.parent for mark in Path(output_dir).glob(f"checkpoint-*/{COMPLETE_MARK}")]
+    return str(max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))) if complete else None
+
+
+def measure_lengths(dataset) -> Sequence[int]:
+    """Tokens of every row: its ``lengths``, its ``length`` column, or the length of its ``input_ids``."""
+    if hasattr(dataset, "lengths"):
+        return dataset.lengths
+    if "length" in getattr(dataset, "column_names", []):
+        return list(dataset["length"])
+    return [len(row["input_ids"]) for row in dataset]

@@ -1,0 +1,82 @@
+"""What every training run of the pipelines shares: arguments, score, resume, and the saved student."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments, set_seed
+
+from data_augment.errors import InputError
+from nlp_distill.metrics import compute_metrics
+from nlp_distill.tasks import Task
+from nlp_distill.trainer import DistillationTrainer, find_last_checkpoint
+
+COMMON: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "score",
+    "greater_is_better": True,
+    "train_sampling_strategy": "group_by_length",
+    "per_device_eval_batch_size": 64,
+    "logging_steps": 50,
+    "report_to": "none",
+    "dataloader_pin_memory": False,
+}
+
+
+def make_training_arguments(
+    defaults: Mapping[str, Any], overrides: Mapping[str, Any], output_dir: Path, seed: int
+) -> TrainingArguments:
+    """``TrainingArguments`` from a method's defaults and the user's overrides; seeds everything.
+
+    The random state is seeded here, before the student is made, because the Trainer's own seeding comes too late
+    for weights that were drawn when the model was built.
+
+    Raises:
+        InputError: for an override that ``TrainingArguments`` does not know, or a value that it refuses.
+    """
+    settings = {**COMMON, **defaults, "seed": seed, **overrides, "output_dir": str(output_dir)}
+    if (
+        settings["eval_strategy"] == "steps"
+    ):  # the best checkpoint can only be one that was both scored and saved
+        settings["save_strategy"] = "steps"
+        settings["save_steps"] = settings.get("eval_steps", settings["logging_steps"])
+    try:
+        args = TrainingArguments(**settings)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the training arguments do not fit: {error}") from error
+    set_seed(args.seed)
+    return args
+
+
+def score_predictions(task: Task) -> Callable[[Any], dict[str, float]]:
+    """A ``compute_metrics`` function for a Trainer: the task's metrics, and the first of them as ``score``."""
+
+    def compute(prediction) -> dict[str, float]:
+        metrics = compute_metrics(task, prediction.predictions, prediction.label_ids)
+        return {"score": metrics[task.metrics[0]], **metrics}
+
+    return compute
+
+
+def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]:
+    """Train, from the last complete checkpoint if there is one; save the student; drop the checkpoints.
+
+    Returns:
+        ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
+    """
+    checkpoint = find_last_checkpoint(trainer.args.output_dir)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(output))
+    (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
+    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    return {
+        "validation_score": trainer.state.best_metric,
+        "epochs": trainer.state.epoch,
+        "steps": trainer.state.global_step,
+        "seconds": round(result.metrics["train_runtime"], 1),
+        "history": [entry for entry in trainer.state.log_history if "eval_score" in entry],
+    }
