@@ -29,9 +29,9 @@ def check_output_path(path: str | Path, *, overwrite: bool = False) -> Path:
 
 @contextmanager
 def open_atomically(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on success flush it to disk and rename it to ``path``.
+    """Yield a temporary path in the same folder; on success flush it to disk and rename it to ``path``.
 
-    On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path`` is left as it was.
+    On any exception, ``KeyboardInterrupt`` too, the temporary file is removed and ``path`` stays as it was.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

@@ -1,4 +1,4 @@
-"""The augmenter: fit it on texts, then make variants of texts, of pairs, or of a whole ``datasets.Dataset``."""
+"""The augmenter: fit it on texts, then make variants of texts, of pairs, or of a ``datasets.Dataset``."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FIT_BATCH = 2048  # texts tagged at a time
 
 
 class Augmenter:
-    """Makes variants of texts by the three rules of Tang et al. 2019 (arXiv 1903.12136, §3.3; see :mod:`.rules`).
+    """Makes variants of texts by the three rules of Tang et al. 2019 (arXiv 1903.12136, §3.3).
 
-    Words are whitespace tokens, and the words of a variant are joined by single spaces. The rules work together as in
-    the paper whatever their order here; a rule that is left out never fires.
+    Words are whitespace tokens, and the words of a variant are joined by single spaces. The rules work
+    together as in the paper whatever their order here; a rule that is left out never fires.
 
     Args:
         rules: the rules, at most one of each kind.
-        pos_tagger: ``auto``, ``nltk`` or ``textblob`` (see :func:`data_augment.tagging.load_tagger`), or an object
-            with ``name`` and ``tag``.
+        pos_tagger: ``auto``, ``nltk`` or ``textblob`` (see :func:`data_augment.tagging.load_tagger`), or an
+            object with ``name`` and ``tag``.
 
     Example:
         >>> augmenter = Augmenter([MaskRule(0.1), NgramRule(0.25)])
@@ -60,8 +60,8 @@ class Augmenter:
             if self.settings.p_pos == 0:
                 self._tagger = _NoTagger()
             else:
-                named = isinstance(self._pos_tagger, str)
-                self._tagger = load_tagger(self._pos_tagger) if named else self._pos_tagger  # type: ignore[arg-type]
+                tagger = self._pos_tagger
+                self._tagger = load_tagger(tagger) if isinstance(tagger, str) else tagger
         return self._tagger
 
     def fit(self, texts: Iterable[str]) -> Augmenter:
@@ -100,7 +100,7 @@ class Augmenter:
         return self._table
 
     def augment(self, text: str, n_iter: int = DEFAULT_ITERATIONS, seed: int = 0) -> list[str]:
-        """``n_iter`` random variants of ``text``; the same seed gives the same ones. Duplicates are not dropped.
+        """``n_iter`` random variants of ``text``, duplicates included; the same seed gives the same ones.
 
         Raises:
             InputError: a blank text, a bad ``n_iter``, or a PosRule before :meth:`fit`.
@@ -111,7 +111,7 @@ class Augmenter:
     def augment_pair(
         self, first: str, second: str, n_iter: int = DEFAULT_PAIR_ITERATIONS, seed: int = 0
     ) -> list[tuple[str, str]]:
-        """Variants of a pair of texts: of the first only, of the second only, of both, and so on in this cycle.
+        """Variants of a pair of texts: of the first only, of the second only, of both, and so on.
 
         The side that is not varied is the original text, unchanged.
         """
@@ -135,10 +135,10 @@ class Augmenter:
         seed: int = 0,
         num_workers: int = 1,
     ) -> datasets.Dataset:
-        """The transfer set of a dataset, in memory: originals, variants and provenance columns, no duplicates.
+        """The transfer set of a dataset, in memory: originals and variants with provenance, no duplicates.
 
-        The tag distributions are those of ``dataset`` itself. Arguments, result columns and errors are those of
-        :func:`data_augment.write_transfer_set`.
+        The tag distributions are those of ``dataset`` itself. Arguments, result columns and errors are those
+        of :func:`data_augment.write_transfer_set`.
         """
         from data_augment.transfer_set import build_dataset
 

@@ -1,7 +1,7 @@
 """Vary one block of rows, in this process or in a worker.
 
-A block is fixed by the input alone and draws its randomness from (seed, block number), so the result does not depend
-on who works on it.
+A block is fixed by the input alone and draws its randomness from (seed, block number), so the result does not
+depend on who works on it.
 """
 
 from __future__ import annotations
@@ -81,15 +81,17 @@ class BlockVarier:
         sides = []
         for side, texts in enumerate(block.sides):
             # Pairs are varied in a cycle: the first side only, the second only, both.
-            chosen = np.flatnonzero((iterations - 1) % 3 != 1 - side) if len(block.sides) > 1 else np.arange(len(sources))
+            chosen = np.arange(len(sources))
+            if len(block.sides) > 1:
+                chosen = np.flatnonzero((iterations - 1) % 3 != 1 - side)
             variants, fired = vary_texts(texts, sources[chosen], self._table, self._settings, rng)
             flags[chosen] |= fired
             sides.append((chosen, variants))
         fingerprints = self._fingerprint(block, sources, sides)
         kept = np.flatnonzero(flags)
         kept = kept[np.sort(np.unique(fingerprints[kept], return_index=True)[1])]
-        texts = tuple(self._join(block, side, sources, kept, *sides[side]) for side in range(len(sides)))
-        return Variants(sources[kept], iterations[kept], flags[kept], fingerprints[kept], texts)
+        strings = tuple(self._join(block, side, sources, kept, *sides[side]) for side in range(len(sides)))
+        return Variants(sources[kept], iterations[kept], flags[kept], fingerprints[kept], strings)
 
     def _fingerprint(
         self, block: Block, sources: np.ndarray, sides: list[tuple[np.ndarray, Texts]]
@@ -100,14 +102,22 @@ class BlockVarier:
                 side_prints = np.empty(len(sources), dtype=np.uint64)
             else:
                 side_prints = self._table.fingerprint(texts)[sources]
-            side_prints[chosen] = fingerprint_texts(self._table.word_hashes[variants.tokens], variants.lengths)
+            side_prints[chosen] = fingerprint_texts(
+                self._table.word_hashes[variants.tokens], variants.lengths
+            )
             prints.append(side_prints)
         return prints[0] if len(prints) == 1 else combine_fingerprints(*prints)
 
     def _join(
-        self, block: Block, side: int, sources: np.ndarray, kept: np.ndarray, chosen: np.ndarray, variants: Texts
+        self,
+        block: Block,
+        side: int,
+        sources: np.ndarray,
+        kept: np.ndarray,
+        chosen: np.ndarray,
+        variants: Texts,
     ) -> pa.Array:
-        """The strings of one side for the variants ``kept``; the original string where the side was not varied."""
+        """The strings of one side for the variants ``kept``; original strings where it was not varied."""
         place = np.full(len(sources), -1)
         place[chosen] = np.arange(len(chosen))
         wanted = place[kept]
@@ -148,8 +158,8 @@ def vary_blocks(blocks: Iterable[Block], varier: BlockVarier, num_workers: int) 
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise InputError(
-            "a worker process died, perhaps for lack of memory; nothing was written. Use fewer workers, or one. "
-            'A script of your own needs an `if __name__ == "__main__":` guard to use workers'
+            "a worker died, perhaps for lack of memory; nothing was written. Use fewer workers, or one; "
+            'a script of yours needs an `if __name__ == "__main__":` guard to use workers'
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

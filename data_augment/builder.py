@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +35,7 @@ class Counts:
 
 
 class TransferSetBuilder:
-    """Call :meth:`scan`, then iterate over :meth:`build`, inside a ``with`` block that holds the temporary file.
+    """Call :meth:`scan`, then iterate over :meth:`build`, in a ``with`` block that holds a temporary file.
 
     Args:
         augmenter: the rules and the tagger; fitted on the rows by :meth:`scan`.
@@ -61,6 +60,7 @@ class TransferSetBuilder:
     ):
         _check_whole_number("seed", seed, at_least=0)
         _check_whole_number("num_workers", num_workers, at_least=1)
+        _check_names_are_free(sources[0])
         self.augmenter = augmenter
         self.counts = Counts()
         self.schema: pa.Schema
@@ -72,7 +72,6 @@ class TransferSetBuilder:
         self._show_progress = show_progress
         self._spool = TokenSpool(len(sources[0].text_columns))
         self._scan: Scan
-        _check_names_are_free(sources[0])
 
     def __enter__(self) -> TransferSetBuilder:
         return self
@@ -126,14 +125,17 @@ class TransferSetBuilder:
             self.counts.copies_drawn += n_iter * len(rows)
             originals: tuple[pa.Array, ...] = ()
             if len(sides) > 1:
-                originals = tuple(pa.array([row[c] for row in rows], pa.string()) for c in source.text_columns)
+                originals = tuple(
+                    pa.array([row[c] for row in rows], pa.string()) for c in source.text_columns
+                )
             yield Block(number, n_iter, tuple(texts.select(is_kept) for texts in sides), originals)
 
     def _read_rows(self) -> Iterator[tuple[Source, int, RowBlock]]:
         for position, (source, n_iter) in enumerate(zip(self._sources, self._iterations, strict=True)):
             for block in read_blocks(source, is_unlabelled=position > 0, n_iter=n_iter):
                 if position > 0:  # nothing but the texts and the id is taken over from unlabelled rows
-                    block = RowBlock([{c: row[c] for c in source.text_columns} for row in block.rows], block.ids)
+                    rows = [{column: row[column] for column in source.text_columns} for row in block.rows]
+                    block = RowBlock(rows, block.ids)
                 yield source, n_iter, block
 
     def _count(self, flags: np.ndarray, originals: int) -> None:
@@ -179,7 +181,9 @@ def _convert(values: list, field: pa.Field, block: RowBlock) -> pa.Array:
     if pa.types.is_nested(field.type):
         for row_id, before, after in zip(block.ids, values, result.to_pylist(), strict=True):
             if before != after:
-                raise InputError(f"row {row_id}: column {field.name!r} has another structure than in other rows")
+                raise InputError(
+                    f"row {row_id}: column {field.name!r} has another structure than in other rows"
+                )
     return result
 
 
@@ -187,14 +191,18 @@ def _choose_label_column(column: str | None, source: Source) -> str | None:
     if column is None:
         return "label" if "label" in source.columns else None
     if column not in source.columns:
-        raise InputError(f"{source.name} has no column {column!r}; its columns are {', '.join(source.columns)}")
+        raise InputError(
+            f"{source.name} has no column {column!r}; its columns are {', '.join(source.columns)}"
+        )
     return column
 
 
 def _check_names_are_free(source: Source) -> None:
     for column in ("source_id", "rules"):
         if column in source.columns:
-            raise InputError(f"{source.name} already has a column {column!r}, which the output adds; rename it")
+            raise InputError(
+                f"{source.name} already has a column {column!r}, which the output adds; rename it"
+            )
     for column in source.text_columns:
         if column == "id":
             raise InputError("the column 'id' names rows and cannot be augmented; choose another text column")

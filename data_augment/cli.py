@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from data_augment.transfer_set import TransferSetSummary
 
 DESCRIPTION = """\
-Build a transfer set: many unlabelled variants of your texts, for a teacher to label and a student to learn from.
+Build a transfer set: many unlabelled variants of your texts, for a teacher to label and a student to
+learn from.
 
-The method is that of Tang et al. 2019 (arXiv 1903.12136). For each variant of a text, every word draws one random
-number; it decides whether the word
+The method is that of Tang et al. 2019 (arXiv 1903.12136). For each variant of a text, every word draws one
+random number; it decides whether the word
   becomes [MASK]                                   (--p-mask),
   becomes another word with the same part of speech  (--p-pos; frequent words are drawn more often),
   or stays. Then, with probability --p-ngram, only one random piece of 1 to --max-ngram words is kept.
@@ -39,15 +40,15 @@ formats (by suffix, in and out):
   .parquet  column types are kept
 
 output:
-  Every column of the input, plus id, source_id and rules. An original keeps its id (without an id column: its row
-  number) and its label. Variant 3 of row 17 has id 17~3, source_id 17, rules such as "mask pos", and no label: the
-  teacher labels it. Rows with the same words as another one are dropped; originals win. The file appears when it is
-  complete. The same input and seed give the same bytes, whatever --num-workers.
+  Every column of the input, plus id, source_id and rules. An original keeps its id (without an id column: its
+  row number) and its label. Variant 3 of row 17 has id 17~3, source_id 17, rules such as "mask pos", and no
+  label: the teacher labels it. Rows with the same words as another one are dropped; originals win. The file
+  appears when it is complete. The same input and seed give the same bytes, whatever --num-workers.
 
 examples:
   data-augment --input train.tsv --output transfer.parquet --text-column sentence
   data-augment --input pairs.csv --output transfer.jsonl --text-column question1 --text-pair-column question2
-  data-augment --input train.tsv --output transfer.tsv --include-unlabelled more.txt --n-iter 8 --num-workers 2
+  data-augment --input train.tsv --output transfer.tsv --include-unlabelled more.txt --n-iter 8
 """
 
 
@@ -67,10 +68,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     files = parser.add_argument_group("rows")
     files.add_argument("--input", required=True, metavar="FILE", help="the texts: csv, tsv, jsonl or parquet")
-    files.add_argument("--output", required=True, metavar="FILE", help="the transfer set, in any of these formats")
+    files.add_argument(
+        "--output", required=True, metavar="FILE", help="the transfer set, in any of these formats"
+    )
     files.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    files.add_argument("--text-column", default="sentence", metavar="NAME", help="column of the texts (%(default)s)")
-    files.add_argument("--text-pair-column", metavar="NAME", help="column of the second texts, for sentence pairs")
+    files.add_argument(
+        "--text-column", default="sentence", metavar="NAME", help="column of the texts (%(default)s)"
+    )
+    files.add_argument(
+        "--text-pair-column", metavar="NAME", help="column of the second texts, for sentence pairs"
+    )
     files.add_argument(
         "--label-column",
         metavar="NAME",
@@ -79,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     files.add_argument(
         "--include-unlabelled",
         metavar="FILE",
-        help="more texts of the same kind, without labels, in the same column(s); for single texts also a .txt file "
-        "with one text a line",
+        help="more texts of the same kind, without labels, in the same column(s); for single texts also a "
+        ".txt file with one text a line",
     )
     files.add_argument(
         "--skip-bad-rows",
@@ -105,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--pos-tagger",
         choices=("auto", "nltk", "textblob"),
         default="auto",
-        help="nltk: its perceptron, if downloaded; textblob: a lexicon, always there; auto: the first that is there",
+        help="nltk: its perceptron, if downloaded; textblob: a lexicon, always there; auto: nltk if it can",
     )
     method.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
     method.add_argument(
@@ -119,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, or 2 for wrong input (one line on standard error), 130 for Ctrl-C."""
+    """Run the command; return its exit code: 0, 2 for wrong input (one line on stderr), 130 for Ctrl-C."""
     arguments = build_parser().parse_args(argv)
     # A terminated run cleans up its temporary files too.
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -173,11 +180,17 @@ def format_summary(summary: TransferSetSummary, output: str) -> str:
         ("rows in", f"{summary.rows_in:,}{unlabelled}; {summary.skipped_rows:,} bad rows skipped"),
         (
             "duplicate originals",
-            f"{summary.duplicate_originals:,} dropped; {summary.conflicting_labels:,} with a conflicting label",
+            f"{summary.duplicate_originals:,} dropped; {summary.conflicting_labels:,} had another label",
         ),
-        ("variants made", f"{summary.copies_drawn:,}; {summary.duplicate_copies:,} unchanged or duplicate, dropped"),
+        (
+            "variants made",
+            f"{summary.copies_drawn:,}; {summary.duplicate_copies:,} unchanged or duplicate, dropped",
+        ),
         ("rows out", f"{summary.rows_out:,} = {summary.originals:,} originals + {summary.copies:,} variants"),
-        ("rules fired", ", ".join(f"{name} in {count:,}" for name, count in summary.rules.items()) + " variants"),
+        (
+            "rules fired",
+            ", ".join(f"{name} in {count:,}" for name, count in summary.rules.items()) + " variants",
+        ),
         ("tagger", summary.tagger),
         ("time", f"{summary.seconds:.1f} s"),
         ("output", output),

@@ -1,8 +1,8 @@
 """Fixed-size fingerprints of texts, and a compact set of them.
 
-Two texts are the same when their whitespace tokens (words) are the same. A fingerprint has 64 bits, so among N
-different texts the chance that any two collide, and one is dropped for nothing, is about N^2 / 2^65: 0.03 % for 100
-million rows.
+Two texts are the same when their whitespace tokens (words) are the same. A fingerprint has 64 bits, so among
+N different texts the chance that any two collide, and one is dropped for nothing, is about N^2 / 2^65: 0.03 %
+for 100 million rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# splitmix64 (Steele, Lea and Flood 2014): a bijection of 64-bit numbers that flips half of the bits on average.
+# splitmix64 (Steele, Lea and Flood 2014): a bijection of 64-bit numbers that mixes all their bits.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
@@ -35,7 +35,7 @@ def hash_strings(strings: Iterable[str]) -> np.ndarray:
 def fingerprint_texts(word_hashes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Fingerprints of texts that lie one after the other.
 
-    fingerprint = scramble(sum_i hash(word_i) * scramble(i)) modulo 2^64, a multilinear hash of the word sequence.
+    fingerprint = scramble(sum_i hash(word_i) * scramble(i)) modulo 2^64, a multilinear hash of the words.
 
     Args:
         word_hashes: uint64, shape (words of all texts,).
@@ -58,7 +58,7 @@ def combine_fingerprints(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def find_first_occurrences(fingerprints: np.ndarray) -> np.ndarray:
-    """Index of the first equal fingerprint for each of them: int64, shape (n,); ``result[i] == i`` marks firsts."""
+    """For each fingerprint the index of the first one equal to it (its own if it is first): int64, (n,)."""
     order = np.argsort(fingerprints, kind="stable")
     ordered = fingerprints[order]
     is_new = np.ones(len(order), dtype=bool)
@@ -71,8 +71,9 @@ def find_first_occurrences(fingerprints: np.ndarray) -> np.ndarray:
 class FingerprintSet:
     """A set of 64-bit fingerprints in 8 bytes each, 16 while two parts are being merged.
 
-    The members lie in sorted arrays whose sizes fall by at least a half from one to the next, so there are about log2
-    of them, a look-up is a few binary searches, and each member is moved a logarithmic number of times.
+    The members lie in sorted arrays whose sizes fall by at least a half from one to the next, so there are
+    about log2 of them, a look-up is a few binary searches, and each member is moved a logarithmic number of
+    times.
     """
 
     def __init__(self, members: np.ndarray | None = None):

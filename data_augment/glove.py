@@ -34,11 +34,12 @@ def load_glove(source: str | Path | None = None) -> Glove:
     """Load word vectors.
 
     Args:
-        source: a GloVe text file (one word a line, then its numbers, separated by single spaces), or ``None`` for
-            the packaged GloVe 6B vectors (400,000 words, 50 dimensions).
+        source: a GloVe text file (one word a line, then its numbers, separated by single spaces), or ``None``
+            for the packaged GloVe 6B vectors (400,000 words, 50 dimensions).
 
     Raises:
-        InputError: the package or the file is missing, or a line of the file is not a word and ``dim`` numbers.
+        InputError: the package or the file is missing, or a line of the file is not a word and ``dim``
+            numbers.
     """
     return _load_packaged() if source is None else _load_text(Path(source))
 
@@ -46,7 +47,9 @@ def load_glove(source: str | Path | None = None) -> Glove:
 def _load_packaged() -> Glove:
     spec = importlib.util.find_spec(PACKAGE)  # finds the folder without running the package
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the packaged GloVe vectors are not installed; run `{INSTALL}` or give a GloVe text file")
+        raise InputError(
+            f"the packaged GloVe vectors are not installed; run `{INSTALL}` or give a GloVe text file"
+        )
     import pyarrow.parquet as parquet
 
     folder = Path(next(iter(spec.submodule_search_locations))) / "data"
@@ -94,5 +97,7 @@ def _parse_line(line: bytes, dim: int, path: Path, number: int) -> tuple[str, np
     except (UnicodeDecodeError, ValueError):
         raise InputError(f"GloVe file {path} line {number} is not a word followed by numbers") from None
     if len(vector) != (dim or len(vector)) or not len(vector) or not np.isfinite(vector).all():
-        raise InputError(f"GloVe file {path} line {number}: expected a word and {dim or 'some'} finite numbers")
+        raise InputError(
+            f"GloVe file {path} line {number}: expected a word and {dim or 'some'} finite numbers"
+        )
     return parts[0], vector

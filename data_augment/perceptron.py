@@ -1,8 +1,9 @@
 """NLTK's averaged perceptron tagger, many texts at a time.
 
-NLTK scores one word after the other in dicts. Here the same weights are one matrix, and word i of all texts of a
-batch is tagged in one step, so the corpus takes seconds instead of minutes. The tags are NLTK's: its weights have
-three decimals, so sums of thousandths are exact, and ties go to the last label of the alphabet as in NLTK.
+NLTK scores one word after the other in dicts. Here the same weights are one matrix, and word i of all texts
+of a batch is tagged in one step, so the corpus takes seconds instead of minutes. The tags are NLTK's: its
+weights have three decimals, so sums of thousandths are exact, and ties go to the last label of the alphabet
+as in NLTK.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ FEATURES = 9
 
 
 class PerceptronTagger:
-    """Greedy averaged perceptron (Honnibal 2013, as in NLTK): each tag depends on the words around and two tags before.
+    """Greedy averaged perceptron (Honnibal 2013, as in NLTK): each tag depends on the words around and two
+    tags before.
 
     Args:
         weights: weights[feature][tag], in thousandths after rounding; feature names as in NLTK.
@@ -32,7 +34,10 @@ class PerceptronTagger:
     name = "nltk perceptron"
 
     def __init__(
-        self, weights: Mapping[str, Mapping[str, float]], known_tags: Mapping[str, str], classes: Sequence[str]
+        self,
+        weights: Mapping[str, Mapping[str, float]],
+        known_tags: Mapping[str, str],
+        classes: Sequence[str],
     ):
         self._tags = sorted(classes, reverse=True)  # argmax takes the first of equals
         tag_ids = {tag: i for i, tag in enumerate(self._tags)}
@@ -125,14 +130,16 @@ class PerceptronTagger:
         return self._matrix[previous][:, None] + self._matrix[second][None, :] + self._matrix[both]
 
     def _index_tag_words(self, weights: Mapping[str, object]) -> dict[str, int]:
-        """Number the words that have features together with the tag before; fill their rows of ``_tag_word_rows``."""
+        """Number the words that have features together with the tag before; fill ``_tag_word_rows``."""
         tag_ids = {tag: i for i, tag in enumerate(self._previous_tags)}
         numbers: dict[str, int] = {}
         entries = []
         for feature in weights:
             if feature.startswith("i-1 tag+i word "):
                 tag, _, word = feature.removeprefix("i-1 tag+i word ").partition(" ")
-                entries.append((numbers.setdefault(word, len(numbers) + 1), tag_ids[tag], self._rows[feature]))
+                entries.append(
+                    (numbers.setdefault(word, len(numbers) + 1), tag_ids[tag], self._rows[feature])
+                )
         self._tag_word_rows = np.zeros((len(numbers) + 1, len(tag_ids)), dtype=np.int32)
         for number, tag_id, row in entries:
             self._tag_word_rows[number, tag_id] = row

@@ -1,4 +1,4 @@
-"""The three rules of Tang et al. 2019 (arXiv 1903.12136, "Distilling Task-Specific Knowledge from BERT", §3.3).
+"""The three rules of Tang et al. 2019 (arXiv 1903.12136, §3.3).
 
 For every word one number u ~ U[0, 1) is drawn:
 
@@ -40,8 +40,8 @@ class MaskRule:
 class PosRule:
     """Replace a word, with probability ``p`` (p_pos), by a different word that has its part-of-speech tag.
 
-    The new word is drawn from the unigram distribution of the words that have the tag in the fitted texts, the
-    word itself excluded; if no other word has the tag, the word is kept.
+    The new word is drawn from the unigram distribution of the words that have the tag in the fitted texts,
+    the word itself excluded; if no other word has the tag, the word is kept.
     """
 
     p: float = 0.1  # Tang 2019, §4.3

@@ -1,4 +1,4 @@
-"""The first pass over the rows: tag them and count the tags, find duplicates, check ids, find the column types."""
+"""The first pass over the rows: count their tags, find duplicates, check the ids, find the column types."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from data_augment.tag_counts import TagTable
 from data_augment.texts import Texts
 
 BLOCK_ROWS = 1024
-BLOCK_WORDS = 400_000  # words in the variants of a block, about; it bounds a block's memory whatever n_iter is
+BLOCK_WORDS = 400_000  # words in the variants of a block, about: bounds its memory whatever n_iter is
 RESERVED_ID = re.compile(r"~\d+$")
 
 
@@ -86,11 +86,13 @@ def _get_id(row: Row, source: Source, row_number: int) -> str:
     value = row.get("id")
     text = "" if value is None or value != value else str(value)
     if not text:
-        raise InputError(f"{source.name} row {row_number}: column 'id' is empty; every row needs an id of its own")
+        raise InputError(
+            f"{source.name} row {row_number}: column 'id' is empty; every row needs an id of its own"
+        )
     if RESERVED_ID.search(text):
         raise InputError(
-            f"{source.name} row {row_number}: id {text!r} ends like that of an augmented copy; rename the id, "
-            "or give the rows that have not been augmented yet"
+            f"{source.name} row {row_number}: id {text!r} ends like that of an augmented copy; rename the "
+            "id, or give the rows that have not been augmented yet"
         )
     return text
 
@@ -115,8 +117,8 @@ def scan_sources(
         advance: called with the number of rows just read.
 
     Raises:
-        InputError: a bad row, an id that is missing, repeated or reserved, or a column whose values have no common
-            type.
+        InputError: a bad row, an id that is missing, repeated or reserved, or a column whose values have no
+            common type.
     """
     ids: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -127,7 +129,9 @@ def scan_sources(
     for position, (source, n_iter) in enumerate(zip(sources, iterations, strict=True)):
         reader = source.read()
         for block in read_blocks(source, is_unlabelled=position > 0, n_iter=n_iter, reader=reader):
-            spool.append([augmenter.learn([row[column] for row in block.rows]) for column in source.text_columns])
+            spool.append(
+                [augmenter.learn([row[column] for row in block.rows]) for column in source.text_columns]
+            )
             ids.append(hash_strings(block.ids))
             labels.append(_hash_labels(block.rows, label_column if position == 0 else None))
             if position == 0:
@@ -146,9 +150,7 @@ def scan_sources(
 
 def fingerprint_block(sides: Sequence[Texts], table: TagTable) -> np.ndarray:
     """Fingerprints of the rows of a block in token numbers: uint64, shape (rows,)."""
-    prints = [
-        table.fingerprint(texts) for texts in sides
-    ]
+    prints = [table.fingerprint(texts) for texts in sides]
     return prints[0] if len(prints) == 1 else combine_fingerprints(*prints)
 
 
@@ -169,7 +171,9 @@ def _check_ids(ids: np.ndarray, sources: Sequence[Source], iterations: Sequence[
     for position, source in enumerate(sources):
         for block in read_blocks(source, is_unlabelled=position > 0, n_iter=iterations[position]):
             if wanted < len(block.ids):
-                raise InputError(f"{source.name}: the id {block.ids[wanted]!r} occurs twice; ids must be unique")
+                raise InputError(
+                    f"{source.name}: the id {block.ids[wanted]!r} occurs twice; ids must be unique"
+                )
             wanted -= len(block.ids)
 
 
@@ -191,11 +195,16 @@ class _ColumnTypes:
         for column in self._others:
             values: list[Any] = [row.get(column) for row in rows]
             try:
-                schemas = [pa.schema([(column, self._found[column])]), pa.schema([(column, pa.array(values).type)])]
+                schemas = [
+                    pa.schema([(column, self._found[column])]),
+                    pa.schema([(column, pa.array(values).type)]),
+                ]
                 self._found[column] = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
             except (pa.ArrowException, UnicodeError, OverflowError) as error:
                 reason = str(error).splitlines()[0]
-                raise InputError(f"{self._source.name}: column {column!r} has values of no common type: {reason}") from None
+                raise InputError(
+                    f"{self._source.name}: column {column!r} has values of no common type: {reason}"
+                ) from None
 
     def make_schema(self) -> pa.Schema:
         """Input columns in their order, then ``id`` if the input has none, ``source_id`` and ``rules``."""

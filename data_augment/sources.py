@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_augment.errors import InputError
+from data_augment.readers import TXT_COLUMN
 from data_augment.rows import Row, find_problem, read_rows
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ class SourceReader:
     def _read_file(self) -> Iterator[Row]:
         source = self._source
         is_txt = source.rows.suffix.lower() == ".txt"
-        required = ("text",) if is_txt else source.text_columns
+        required = (TXT_COLUMN,) if is_txt else source.text_columns
         reader = read_rows(source.rows, required_columns=required, skip_bad_rows=source.skip_bad_rows)
         for row in reader:
             self.row_number, self.skipped = reader.row_number, reader.skipped
-            yield {source.text_columns[0]: row["text"]} if is_txt else row
+            yield {source.text_columns[0]: row[TXT_COLUMN]} if is_txt else row
         self.skipped = reader.skipped
 
     def _read_memory(self) -> Iterator[Row]:
@@ -82,21 +83,22 @@ class SourceReader:
         for row in _iterate_rows(source.rows):
             self.row_number += 1
             problem = find_problem(row, source.text_columns)
-            if problem is None and not row.keys() <= set(source.columns):
+            if not problem and not row.keys() <= set(source.columns):
                 problem = f"it has other columns than the first row, {', '.join(map(str, source.columns))}"
-            if problem is None:
+            if not problem:
                 yield row
                 continue
             if not source.skip_bad_rows:
-                raise InputError(
-                    f"{source.name}: row {self.row_number}: {problem}; mend it, or drop such rows (skip_bad_rows)"
-                )
+                where = f"{source.name}: row {self.row_number}"
+                raise InputError(f"{where}: {problem}; mend it, or drop such rows (skip_bad_rows)")
             self.skipped += 1
         if self.row_number == self.skipped:
             raise InputError(f"{source.name}: all {self.skipped} rows are bad, none is left")
 
 
-def open_source(rows: Rows, text_columns: tuple[str, ...], skip_bad_rows: bool, name: str = "the rows") -> Source:
+def open_source(
+    rows: Rows, text_columns: tuple[str, ...], skip_bad_rows: bool, name: str = "the rows"
+) -> Source:
     """Prepare rows for reading. A one-shot iterator is read into memory, since it is needed twice.
 
     Raises:
@@ -124,7 +126,9 @@ def _open_file(path: Path, text_columns: tuple[str, ...], skip_bad_rows: bool) -
     columns, schema = reader.columns, reader.schema
     if path.suffix.lower() == ".txt":
         if len(text_columns) > 1:
-            raise InputError(f"{path} holds one text a line; for sentence pairs give a csv, tsv, jsonl or parquet file")
+            raise InputError(
+                f"{path} holds one text a line; for sentence pairs give a csv, tsv, jsonl or parquet file"
+            )
         columns = text_columns
     _check_columns(str(path), columns, text_columns)
     if path.suffix.lower() in TEXT_SUFFIXES:
@@ -135,11 +139,13 @@ def _open_file(path: Path, text_columns: tuple[str, ...], skip_bad_rows: bool) -
 def _check_columns(name: str, columns: tuple[str, ...], wanted: Iterable[str]) -> None:
     for column in wanted:
         if column not in columns:
-            raise InputError(f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns))}")
+            raise InputError(
+                f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns))}"
+            )
 
 
 def _iterate_rows(rows: Any) -> Iterator[Row]:
-    """Rows one by one; a Dataset is read in batches, which is many times faster, and without its output format."""
+    """Rows one by one; a Dataset is read in batches, which is much faster, and without its output format."""
     if not hasattr(rows, "features"):
         for row in rows:
             yield dict(row)

@@ -1,6 +1,6 @@
 """How often each word occurs with each part-of-speech tag, and drawing from those unigram distributions.
 
-A word with its tag is numbered, and a text is an array of these numbers, so that the rules can work on arrays.
+A word with its tag is numbered, and a text is an array of these numbers, so that rules can work on arrays.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MASK_ID = 0  # the word number of [MASK]
 class TagTable:
     """What the rules need to know about ``n_tokens`` kinds of token (a token is a word with its tag).
 
-    All (word, tag) counts stand in one array, sorted by tag; a tag is then a range of it, and drawing a word of the
-    tag is a binary search in the running totals.
+    All (word, tag) counts stand in one array, sorted by tag; a tag is then a range of it, and drawing a word
+    of the tag is a binary search in the running totals.
 
     Attributes:
         words: the words; ``words[MASK_ID]`` is ``[MASK]``.
@@ -30,8 +30,10 @@ class TagTable:
         token_words: int32, shape (n_tokens,), the word of each token.
         count: int64, shape (n_tokens,), how often the token occurs (0: never seen while fitting).
         start: int64, shape (n_tokens,), the running total before the token.
-        tag_start, tag_total: int64, shape (n_tokens,), the running total before the token's tag, and the tag's sum.
-        running_totals: int64, shape (counted tokens,), running totals including the token, in the sorted order.
+        tag_start, tag_total: int64, shape (n_tokens,), the running total before the token's tag, and the
+            tag's sum.
+        running_totals: int64, shape (counted tokens,), running totals including the token, in the sorted
+            order.
         sorted_words: int32, shape (counted tokens,), the words in that order.
         tag_ranges: for each tag its running total before it, and its sum.
     """
@@ -48,7 +50,7 @@ class TagTable:
     tag_ranges: dict[str, tuple[int, int]]
 
     def draw_replacements(self, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """For each token another word with its tag: P(w) = count(w, tag) / sum over w' other than the word itself.
+        """For each token another word with its tag: P(w) = count(w, tag) / sum over the other words w'.
 
         Args:
             tokens: int32, shape (n,).
@@ -59,7 +61,7 @@ class TagTable:
         """
         own = self.count[tokens]
         others = self.tag_total[tokens] - own
-        # A number below `others` picks an occurrence of another word; jumping over the own ones excludes them.
+        # A number below `others` picks an occurrence of another word: the own ones are jumped over.
         picks = self.tag_start[tokens] + (rng.random(len(tokens)) * others).astype(np.int64)
         picks += np.where(picks >= self.start[tokens], own, 0)
         places = np.searchsorted(self.running_totals, picks, side="right")
@@ -71,9 +73,10 @@ class TagTable:
         return fingerprint_texts(self.word_hashes[self.token_words[texts.tokens]], texts.lengths)
 
     def extend(self, unseen: Sequence[tuple[str, str]]) -> TagTable:
-        """A table with more tokens, (word, tag) pairs that were never counted: they can be replaced, not drawn."""
+        """A table with more tokens, (word, tag) pairs never counted: they can be replaced, but not drawn."""
         words = [word for word, _ in unseen]
-        ranges = np.array([self.tag_ranges.get(tag, (0, 0)) for _, tag in unseen], dtype=np.int64).reshape(-1, 2)
+        ranges = np.array([self.tag_ranges.get(tag, (0, 0)) for _, tag in unseen], dtype=np.int64)
+        ranges = ranges.reshape(-1, 2)
         zeros = np.zeros(len(unseen), dtype=np.int64)
         new_words = np.arange(len(self.words), len(self.words) + len(words), dtype=np.int32)
         return replace(
@@ -89,7 +92,7 @@ class TagTable:
 
 
 class TagCounter:
-    """Numbers (word, tag) pairs as they come and counts them; :meth:`make_table` then fixes the distributions."""
+    """Numbers (word, tag) pairs as they come and counts them; :meth:`make_table` makes the distributions."""
 
     def __init__(self) -> None:
         self._word_ids: dict[str, int] = {MASK_WORD: MASK_ID}
@@ -108,12 +111,14 @@ class TagCounter:
         self._counts = counts
 
     def look_up(self, words: Sequence[str], tags: Sequence[str]) -> tuple[list[int], list[tuple[str, str]]]:
-        """Numbers of tagged words without remembering new ones: these are numbered onwards and returned too."""
+        """Numbers of tagged words; new ones are numbered onwards and returned too, but not remembered."""
         unseen: dict[tuple[str, str], int] = {}
         tokens = []
         for pair in zip(words, tags, strict=True):
             token = self._token_ids.get(pair)
-            tokens.append(unseen.setdefault(pair, len(self._token_ids) + len(unseen)) if token is None else token)
+            tokens.append(
+                unseen.setdefault(pair, len(self._token_ids) + len(unseen)) if token is None else token
+            )
         return tokens, list(unseen)
 
     def make_table(self) -> TagTable:
@@ -121,7 +126,9 @@ class TagCounter:
         for word, _ in self._token_ids:
             self._word_ids.setdefault(word, len(self._word_ids))
         tag_ids: dict[str, int] = {}
-        token_tags = np.array([tag_ids.setdefault(tag, len(tag_ids)) for _, tag in self._token_ids], dtype=np.int64)
+        token_tags = np.array(
+            [tag_ids.setdefault(tag, len(tag_ids)) for _, tag in self._token_ids], dtype=np.int64
+        )
         token_words = np.array([self._word_ids[word] for word, _ in self._token_ids], dtype=np.int32)
         count = np.zeros(len(token_words), dtype=np.int64)
         count[: len(self._counts)] = self._counts

@@ -32,8 +32,9 @@ def load_tagger(name: str = "auto") -> Tagger:
     """Load a tagger.
 
     Args:
-        name: ``nltk`` (NLTK's averaged perceptron; its resource must have been downloaded), ``textblob`` (the lexicon
-            inside the textblob package, no download), or ``auto``: nltk where its resource is present, else textblob.
+        name: ``nltk`` (NLTK's averaged perceptron; its resource must have been downloaded), ``textblob`` (the
+            lexicon inside the textblob package, no download), or ``auto``: nltk where its resource is
+            present, else textblob.
 
     Raises:
         InputError: an unknown name, or the resource or package is missing.
@@ -62,9 +63,10 @@ PUNCTUATION = "\"'()[]{}<>.,;:!?*_~`“”‘’…"
 class LexiconTagger:
     """The most frequent tag of each word: TextBlob's lexicon (Brill 1992, from the Brown and Penn corpora).
 
-    A word is looked up as it stands, in lower case, and without the punctuation around it. Words that the lexicon
-    lacks get TextBlob's defaults: NNP when capitalised, CD for numbers, else a tag by suffix, else NN. TextBlob
-    lower-cases only the first word of a text; doing it everywhere makes the tag depend on the word alone.
+    A word is looked up as it stands, in lower case, and without the punctuation around it. Words that the
+    lexicon lacks get TextBlob's defaults: NNP when capitalised, CD for numbers, else a tag by suffix, else
+    NN. TextBlob lower-cases only the first word of a text; doing it everywhere makes the tag depend on the
+    word alone.
     """
 
     name = "textblob lexicon"
@@ -105,7 +107,9 @@ class LexiconTagger:
 @lru_cache(maxsize=1)
 def _read_lexicon(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise InputError(f"TextBlob's lexicon {path.name} is missing; reinstall it with `pip install textblob`")
+        raise InputError(
+            f"TextBlob's lexicon {path.name} is missing; reinstall it with `pip install textblob`"
+        )
     lexicon = {}
     with open(path, encoding="utf-8") as file:
         for line in file:
@@ -124,7 +128,10 @@ def _guess_by_suffix(word: str) -> str:
         tag = "RB"
     if word.endswith("s") and not word.endswith(("is", "ous", "ss")):
         tag = "NNS"
-    if word.endswith(("able", "al", "ful", "ible", "ient", "ish", "ive", "less", "tic", "ous")) or "-" in word:
+    if (
+        word.endswith(("able", "al", "ful", "ible", "ient", "ish", "ive", "less", "tic", "ous"))
+        or "-" in word
+    ):
         tag = "JJ"
     if word.endswith("ed"):
         tag = "VBN"

@@ -1,4 +1,4 @@
-"""Build a transfer set: the originals and their variants, each with an id, its source and the rules that made it."""
+"""Build a transfer set: originals and variants, each with an id, its source and the rules that made it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from data_augment.atomic import check_output_path
 from data_augment.augmenter import Augmenter
 from data_augment.builder import TransferSetBuilder
+from data_augment.errors import InputError
 from data_augment.rows import open_writer
 from data_augment.rules import (
     DEFAULT_ITERATIONS,
@@ -81,27 +82,29 @@ def write_transfer_set(
     overwrite: bool = False,
     show_progress: bool = False,
 ) -> TransferSetSummary:
-    """Write the transfer set of Tang et al. 2019 (arXiv 1903.12136, §3.3): originals and ``n_iter`` variants of each.
+    """Write the transfer set of Tang et al. 2019 (arXiv 1903.12136, §3.3): originals and their variants.
 
-    The output has the input's columns and ``id``, ``source_id``, ``rules``. An original keeps its ``id`` (without an
-    ``id`` column: its row number, counted from 1), has itself as source and no rules. Variant k of row R has the id
-    ``R~k``; all its columns other than the texts are null, because its label is the teacher's to give. Rows with the
-    same words as an earlier row are dropped, and an original wins over a variant wherever it stands. The same input
-    and seed give the same bytes, whatever ``num_workers``.
+    The output has the input's columns and ``id``, ``source_id``, ``rules``, all strings. An original keeps its ``id``
+    (without an ``id`` column: its row number, counted from 1), has itself as source and no rules. Variant k
+    of row R has the id ``R~k``; all its columns other than the texts are null, because its label is the
+    teacher's to give. Rows with the same words as an earlier row are dropped, and an original wins over a
+    variant wherever it stands. The same input and seed give the same bytes, whatever ``num_workers``.
 
     Args:
         rows: a csv, tsv, jsonl or parquet file, a ``datasets.Dataset``, or dicts.
         output: a file of one of these formats; it appears when it is complete.
         text_column: the texts.
         text_pair_column: the second texts of pairs; variants change the first, the second, both, in a cycle.
-        label_column: where conflicting labels of duplicates are counted; a column ``label`` is found by itself.
+        label_column: where conflicting labels of duplicates are counted; a column ``label`` is found by
+            itself.
         rules: the rules, at most one of each kind.
         n_iter: variants a row; 20, or 10 for pairs, if not given (Tang 2019, §4.3).
         seed: of all randomness, at least 0.
         num_workers: processes that make variants; 1 works in this process.
         pos_tagger: ``auto``, ``nltk``, ``textblob``, or an object with ``name`` and ``tag``.
-        unlabelled: more rows of the domain, without labels: the same kinds as ``rows`` and the same text columns (other
-            columns but ``id`` are not used), or for single sentences a ``.txt`` file. Ids are ``unlabelled-N``.
+        unlabelled: more rows of the domain, without labels: the same kinds as ``rows`` and the same text
+            columns (other columns but ``id`` are not used), or for single sentences a ``.txt`` file. Ids are
+            ``unlabelled-N``.
         unlabelled_n_iter: variants of each of those; as ``n_iter`` if not given.
         skip_bad_rows: drop and count rows with a null or blank text instead of raising.
         overwrite: replace an existing output.
@@ -112,6 +115,9 @@ def write_transfer_set(
     """
     started = time.perf_counter()
     check_output_path(output, overwrite=overwrite)
+    for source in (rows, unlabelled):
+        if isinstance(source, (str, Path)) and Path(source).resolve() == Path(output).resolve():
+            raise InputError(f"output {output} is also an input, which it would replace; choose another name")
     columns = (text_column,) if text_pair_column is None else (text_column, text_pair_column)
     n_iter, unlabelled_n_iter = _choose_iterations(n_iter, unlabelled_n_iter, is_pair=len(columns) > 1)
     sources = [open_source(rows, columns, skip_bad_rows)]
@@ -143,7 +149,7 @@ def build_dataset(
     seed: int,
     num_workers: int,
 ) -> datasets.Dataset:
-    """The transfer set of a ``datasets.Dataset``, in memory; see :meth:`data_augment.Augmenter.augment_dataset`."""
+    """The transfer set of a ``datasets.Dataset``, in memory: the core of ``Augmenter.augment_dataset``."""
     import datasets
 
     n_iter, _ = _choose_iterations(n_iter, None, is_pair=len(text_columns) > 1)

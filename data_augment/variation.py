@@ -1,7 +1,7 @@
 """The three rules on a block of texts at once, as array operations.
 
-The words that an n-gram drops do not influence the others, so the n-gram is chosen first and the per-word draws are
-made for the kept words only; the distribution of the result is the one of the paper's order.
+The words that an n-gram drops do not influence the others, so the n-gram is chosen first and the per-word
+draws are made for the kept words only; the distribution of the result is the one of the paper's order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from data_augment.texts import Texts
 MASK_FIRED, POS_FIRED, NGRAM_FIRED = 1, 2, 4
 # The `rules` column for each combination of bits.
 RULE_NAMES = tuple(
-    " ".join(name for bit, name in ((1, "mask"), (2, "pos"), (4, "ngram")) if flags & bit) for flags in range(8)
+    " ".join(name for bit, name in ((1, "mask"), (2, "pos"), (4, "ngram")) if flags & bit)
+    for flags in range(8)
 )
 
 
@@ -33,7 +34,8 @@ def vary_texts(
         rng: the source of randomness.
 
     Returns:
-        The variants in word numbers, and their rule bits (uint8, shape (variants,)); 0 means nothing has changed.
+        The variants in word numbers, and their rule bits (uint8, shape (variants,)); 0 means nothing has
+        changed.
     """
     starts, lengths, cut = _choose_windows(texts.lengths[sources], settings, rng)
     text_starts = np.cumsum(texts.lengths, dtype=np.int64) - texts.lengths

@@ -1,7 +1,8 @@
-"""Write rows, or whole Arrow tables, as csv, tsv, jsonl or parquet; the file appears only when it is complete.
+"""Write rows, or whole Arrow tables, as csv, tsv, jsonl or parquet; the file appears only when it is
+complete.
 
-Nothing is changed to fit a format: a value that it cannot hold is refused with the row's number. Null is an empty
-value in csv and tsv, ``null`` in jsonl and parquet.
+Nothing is changed to fit a format: a value that it cannot hold is refused with the row's number. Null is an
+empty value in csv and tsv, ``null`` in jsonl and parquet.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ def open_writer(
 
     Args:
         path: a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file. It appears all at once, at the end.
-        columns: the column names in order, or an Arrow schema, which also fixes the parquet types. With names alone
-            parquet types are inferred from the first 10,000 rows.
+        columns: the column names in order, or an Arrow schema, which also fixes the parquet types. With names
+            alone parquet types are inferred from the first 10,000 rows.
         overwrite: replace a file that exists.
 
     Raises:
-        InputError: an unknown suffix, an existing file, a row with an unknown column or a value the format cannot hold.
+        InputError: an unknown suffix, an existing file, a row with an unknown column or a value the format
+            cannot hold.
 
     Example:
         >>> with open_writer("rows.tsv", ["id", "text"]) as writer:  # doctest: +SKIP
@@ -63,9 +65,13 @@ def open_writer(
     with open_atomically(path) as temporary:
         writer: _TextWriter | _ParquetWriter
         if suffix == ".parquet":
-            writer = _ParquetWriter(path, temporary, names, None if isinstance(columns, Sequence) else columns)
+            writer = _ParquetWriter(
+                path, temporary, names, None if isinstance(columns, Sequence) else columns
+            )
         else:
-            writer = _TextWriter(path, temporary, names, TEXT_FORMATS[suffix](names), header=suffix != ".jsonl")
+            writer = _TextWriter(
+                path, temporary, names, TEXT_FORMATS[suffix](names), header=suffix != ".jsonl"
+            )
         try:
             yield writer
             writer.finish()
@@ -88,7 +94,7 @@ class _TextWriter:
         self._columns = columns
         self._format_row = format_row
         self._rows = -1 if header else 0
-        self._file = open(temporary, "w", encoding="utf-8", newline="")
+        self._file = open(temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115
         if header:
             self._write_values([columns])
 
@@ -105,7 +111,10 @@ class _TextWriter:
                 self._file.write(self._format_row(values))
             except (ValueError, TypeError, csv.Error) as error:  # a UnicodeEncodeError is a ValueError
                 reason = "its text is not Unicode" if isinstance(error, UnicodeError) else str(error)
-                raise InputError(f"{self._path} row {self._rows} cannot be written: {reason}") from None
+                where = f"row {self._rows}"
+                if "id" in self._columns:
+                    where += f" (id {values[self._columns.index('id')]})"
+                raise InputError(f"{self._path} {where} cannot be written: {reason}") from None
 
     def finish(self) -> None:
         self._file.flush()
@@ -117,7 +126,9 @@ class _TextWriter:
 def _order_values(row: Mapping[str, Any], columns: tuple[str, ...], path: Path) -> list[Any]:
     for name in row:
         if name not in columns:
-            raise InputError(f"{path}: a row has the unknown column {name!r}; the columns are {', '.join(columns)}")
+            raise InputError(
+                f"{path}: a row has the unknown column {name!r}; the columns are {', '.join(columns)}"
+            )
     return [row.get(name) for name in columns]
 
 
@@ -136,8 +147,12 @@ def _make_tsv_format(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]
         cells = [_format_cell(value) for value in values]
         line = "\t".join(cells)
         if line.count("\t") >= len(cells) or "\n" in line or "\r" in line:
-            name = next(name for name, cell in zip(columns, cells, strict=True) if re.search("[\t\n\r]", cell))
-            raise ValueError(f"column {name!r} holds a tab or a line end, which unquoted tsv cannot; write csv instead")
+            name = next(
+                name for name, cell in zip(columns, cells, strict=True) if re.search("[\t\n\r]", cell)
+            )
+            raise ValueError(
+                f"column {name!r} holds a tab or a line end, which unquoted tsv cannot; write csv instead"
+            )
         return line + "\n"
 
     return format_row
@@ -145,13 +160,14 @@ def _make_tsv_format(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]
 
 def _make_csv_format(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], str]:
     sink = io.StringIO(newline="")
-    writer = csv.writer(sink, lineterminator="\n")
+    # The module quotes just those line ends that its own terminator has, and both kinds need quotes.
+    writer = csv.writer(sink, lineterminator="\r\n")
 
     def format_row(values: Sequence[Any]) -> str:
         sink.seek(0)
         sink.truncate()
         writer.writerow([_format_cell(value) for value in values])
-        return sink.getvalue()
+        return sink.getvalue().removesuffix("\r\n") + "\n"
 
     return format_row
 
@@ -182,7 +198,9 @@ class _ParquetWriter:
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
-            self._rows.append(dict(zip(self._columns, _order_values(row, self._columns, self._path), strict=True)))
+            self._rows.append(
+                dict(zip(self._columns, _order_values(row, self._columns, self._path), strict=True))
+            )
             if len(self._rows) >= INFERENCE_ROWS:
                 self._convert_rows()
 
@@ -200,7 +218,9 @@ class _ParquetWriter:
             table = pyarrow.Table.from_pylist(rows, schema=self._schema)
         except (pyarrow.ArrowException, UnicodeError, TypeError, OverflowError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{self._path}: rows cannot be written with one type a column: {reason}") from None
+            raise InputError(
+                f"{self._path}: rows cannot be written with one type a column: {reason}"
+            ) from None
         self._add_table(table)
 
     def _add_table(self, table: pyarrow.Table) -> None:

@@ -61,7 +61,7 @@ class DistillationCollator:
 
     Columns without a prefix are the student's encoding; columns that begin with ``teacher_`` (except
     ``teacher_logits``) are the teacher's. ``labels`` (or ``label``) may be ``None`` in unlabelled rows. The attention
-    mask is made here from the lengths.
+    mask is made here from the lengths; where rows were padded before and carry their own, that one is kept.
 
     Args:
         tokenizer: the student's tokenizer; it says how to pad ``input_ids`` and what belongs to them.
@@ -92,7 +92,11 @@ class DistillationCollator:
         positions = np.arange(width)
         right = tokenizer.padding_side == "right"
         real = positions < lengths[:, None] if right else positions >= width - lengths[:, None]
-        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        padding = {
+            "input_ids": tokenizer.pad_token_id,
+            "token_type_ids": tokenizer.pad_token_type_id,
+            "attention_mask": 0,
+        }
         batch = {f"{prefix}attention_mask": torch.from_numpy(real.astype(np.int64))}
         for name, value in padding.items():
             if prefix + name in rows[0]:
@@ -104,6 +108,7 @@ class DistillationCollator:
 
 def collate_labels(labels: Sequence[int | float | None]) -> Tensor:
     """Labels as (batch,) int64, or float32 for a regression; ``None`` becomes -100, or NaN among floats."""
-    if any(isinstance(label, float | np.floating) for label in labels):
+    labels = [label.item() if hasattr(label, "item") else label for label in labels]  # of numpy, of torch
+    if any(isinstance(label, float) for label in labels):
         return torch.tensor([float("nan") if label is None else float(label) for label in labels])
     return torch.tensor([UNLABELLED if label is None else int(label) for label in labels])

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         options.training = commands.parse_training_arguments(rest)
         options.command_line = " ".join(["nlp-distill", *(sys.argv[1:] if arguments is None else arguments)])
+        commands.quiet_libraries()
         getattr(commands, options.run)(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -215,6 +216,13 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
     )
     student.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
+    )
+    student.add_argument(
+        "--baseline-learning-rates",
+        type=float,
+        nargs="+",
+        metavar="LR",
+        help="rates to try for the student without the teacher; the best on validation is taken",
     )
     student.add_argument(
         "--no-baseline", action="store_true", help="skip the same student trained without the teacher"

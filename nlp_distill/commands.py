@@ -136,6 +136,7 @@ def distill_into_bilstm(
                     "data": results["data"],
                     "transfer_set": results["transfer_set"] if arm == "student" else None,
                     "selected_on": data.selected_on,
+                    "tuning": run.get("tuning"),
                     "wall_time_s": run["training"]["seconds"],
                 }
                 publish_result(options.results_dir, methods[arm], data.task.name, seed, run["entry"], context)
@@ -155,10 +156,9 @@ def configure_bilstm(config, options: argparse.Namespace):
             )
         config = dataclasses.replace(config, word_vectors=GloveWords(options.glove_file))
     elif kind or size:
-        current = type(config.word_vectors) if kind is None else None
-        vectors = {"teacher": TeacherWordPieces, "random": RandomWordPieces}[kind] if kind else current
+        vectors = RandomWordPieces if kind == "random" else TeacherWordPieces
         config = dataclasses.replace(config, word_vectors=vectors(size or 300))
-    names = ("hidden_size", "head_size", "embedding_channels", "dropout", "hard_weight", "max_length")
+    names: tuple[str, ...] = ("hidden_size", "head_size", "embedding_channels", "dropout", "hard_weight", "max_length")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.optimizer:
         given["adadelta"] = options.optimizer == "adadelta"
@@ -166,6 +166,8 @@ def configure_bilstm(config, options: argparse.Namespace):
         given["seeds"] = tuple(options.seeds)
     if options.no_baseline:
         given["baseline"] = False
+    if options.baseline_learning_rates:
+        given["baseline_learning_rates"] = tuple(options.baseline_learning_rates)
     names = (
         "n_iter",
         "p_mask",
@@ -221,9 +223,9 @@ def show_results(results: dict[str, Any]) -> None:
     print(render_results(results))
 
 
-def load_data(options: argparse.Namespace, **rows: int | None) -> TaskData:
+def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     """The task that the data options name."""
-    given = {"label_column": options.label_column} if options.label_column else {}
+    given: dict[str, Any] = {"label_column": options.label_column} if options.label_column else {}
     data = load_task(
         options.task,
         data_dir=options.data_dir,
@@ -242,6 +244,16 @@ def load_data(options: argparse.Namespace, **rows: int | None) -> TaskData:
     counts = "".join(f"; {reason.replace('_', ' ')}: {count:,}" for reason, count in data.counts.items())
     announce(f"{data.task.name} from {data.source}: {sizes} rows{counts}")
     return data
+
+
+def quiet_libraries() -> None:
+    """Keep the terminal for what this run does: no reports about heads that are new by intention."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:

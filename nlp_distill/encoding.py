@@ -57,7 +57,7 @@ class EncodedRows(torch.utils.data.Dataset):
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        start, end = self.offsets[index], self.offsets[index + 1]
+        start, end = self.offsets[:-1][index], self.offsets[1:][index]
         row: dict[str, Any] = {name: tokens[start:end] for name, tokens in self.columns.items()}
         if self.labels is not None:
             row["labels"] = self.labels[index]
@@ -128,9 +128,8 @@ def iterate_chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[lis
 
 
 def _collect_labels(labels: list[Any]) -> np.ndarray | None:
-    known = next((label for label in labels if label is not None), None)
-    if known is None:
+    if all(label is None for label in labels):
         return None
-    if isinstance(known, float):
+    if any(isinstance(label, float | np.floating) for label in labels):
         return np.array([np.nan if label is None else label for label in labels], dtype=np.float32)
     return np.array([UNLABELLED if label is None else label for label in labels], dtype=np.int64)

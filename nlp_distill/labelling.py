@@ -85,12 +85,16 @@ def label_file(
     if output.suffix != ".parquet":
         raise InputError(f"the output of labelling is {output}; it must end in .parquet")
     fingerprint = fingerprint_labelling(input_path, teachers, text_columns, max_length)
-    if output.exists() and not overwrite:
-        check_fingerprint(read_fingerprint(output), fingerprint, output)
-        return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
+    if output.exists():
+        found = read_fingerprint(output)
+        if not overwrite:
+            check_fingerprint(found, fingerprint, output)
+        if found == fingerprint:
+            return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
+    schema = infer_schema(input_path, len(teachers))  # before the work, which a bad column should not waste
     _prepare_partial(partial, fingerprint)
     summary = _label_shards(input_path, partial, teachers, text_columns, max_length, fingerprint["rows"])
-    _join_shards(input_path, partial, output, fingerprint)
+    _join_shards(input_path, partial, output, schema, fingerprint)
     shutil.rmtree(partial)
     return summary
 
@@ -154,8 +158,8 @@ def fingerprint_labelling(
     digest, rows = hashlib.sha256(), 0
     seen = set()
     for row in read_rows(input_path, required_columns=["id", *text_columns]):
-        seen.add(hash(row["id"]))
-        digest.update(json.dumps([row["id"], *(row[column] for column in text_columns)]).encode())
+        seen.add(hash(str(row["id"])))
+        digest.update(json.dumps([str(row["id"]), *(row[column] for column in text_columns)]).encode())
         rows += 1
     if len(seen) < rows:
         raise InputError(
@@ -179,9 +183,7 @@ def hash_weights(model: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else b""
-        )
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -200,7 +202,10 @@ def hash_tokenizer(tokenizer) -> str:
 
 def read_fingerprint(path: str | Path) -> dict[str, Any] | None:
     """The fingerprint in a labelled file, or ``None`` if the file was not made by labelling."""
-    metadata = pq.read_schema(path).metadata or {}
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid:  # no Parquet file
+        return None
     return json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
 
 
@@ -233,18 +238,20 @@ def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
     if order is None:
         return table
     logits = np.asarray(table["teacher_logits"].to_pylist(), dtype=np.float32)[..., order]
-    position = table.column_names.index("teacher_logits")
-    return table.set_column(position, "teacher_logits", pa.array(logits.tolist()))
+    field = table.schema.field("teacher_logits")
+    position = table.column_names.index(field.name)
+    return table.set_column(position, field, pa.array(logits.tolist(), type=field.type))
 
 
 def _prepare_partial(partial: Path, fingerprint: Mapping[str, Any]) -> None:
     """Keep finished shards of the same labelling, drop those of another."""
     marker = partial / "fingerprint.json"
-    if marker.exists() and json.loads(marker.read_text()) == fingerprint:
+    wanted = {**fingerprint, "shard_rows": SHARD_ROWS}
+    if marker.exists() and json.loads(marker.read_text()) == wanted:
         return
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write_whole(marker, json.dumps(fingerprint).encode())
+    _write_whole(marker, json.dumps(wanted).encode())
 
 
 def _label_shards(
@@ -267,13 +274,12 @@ def _label_shards(
                 texts = [{column: row[column] for column in text_columns} for row in chunk]
                 encoded = encode_rows(texts, tokenizer, text_columns, max_length)
                 bar = progress if not logits else None
-                values, computed = compute_logits(teacher, encoded, collator, bar)
+                values, computed = compute_logits(teacher, encoded, collator, bar, BATCH_TOKENS)
                 logits.append(values)
                 tokens += int(encoded.lengths.sum())
                 padded += computed
-            _save_shard(
-                shard, [row["id"] for row in chunk], logits[0] if len(logits) == 1 else np.stack(logits, 1)
-            )
+            ids = [str(row["id"]) for row in chunk]
+            _save_shard(shard, ids, logits[0] if len(logits) == 1 else np.stack(logits, 1))
             labelled += len(chunk)
     return LabellingSummary(labelled, tokens, padded, time.perf_counter() - started)
 
@@ -294,43 +300,45 @@ def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
     temporary.replace(path)
 
 
-def _join_shards(input_path, partial: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:
+def _join_shards(
+    input_path, partial: Path, output: Path, schema: pa.Schema, fingerprint: Mapping[str, Any]
+) -> None:
     metadata = {METADATA_KEY: json.dumps(fingerprint).encode()}
     temporary = output.with_name(output.name + ".tmp")
-    writer: pq.ParquetWriter | None = None
-    try:
+    with pq.ParquetWriter(temporary, schema.with_metadata(metadata)) as writer:
         for number, chunk in enumerate(iterate_chunks(read_rows(input_path), SHARD_ROWS)):
             with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
                 logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))
-            rows = [row | {"teacher_logits": logits_by_id[row["id"]]} for row in chunk]
-            table = pa.Table.from_pylist(
-                rows, schema=writer.schema if writer else infer_schema(input_path, rows[0])
-            )
-            if writer is None:
-                writer = pq.ParquetWriter(temporary, table.schema.with_metadata(metadata))
-            writer.write_table(table.replace_schema_metadata(metadata))
-    finally:
-        if writer is not None:
-            writer.close()
+            if logits_by_id.keys() != {str(row["id"]) for row in chunk}:
+                raise InputError(f"{input_path} changed while it was being labelled; run the same command again")
+            rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(output)
 
 
-def infer_schema(input_path: str | Path, first_row: Mapping[str, Any]) -> pa.Schema:
-    """Column types of the labelled file: those of a Parquet input, text for others, and the logits."""
-    depth = np.ndim(first_row["teacher_logits"])
-    logits_type: pa.DataType = pa.float32()
-    for _ in range(depth):
-        logits_type = pa.list_(logits_type)
-    names = [name for name in first_row if name != "teacher_logits"]
-    if Path(input_path).suffix == ".parquet":
-        known = pq.read_schema(input_path)
-        fields = [known.field(name) for name in names]
-    else:
-        inferred = {name: pa.infer_type([first_row[name]]) for name in names}
-        fields = [(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in inferred.items()]
-    return pa.schema([*fields, ("teacher_logits", logits_type)])
+def infer_schema(input_path: str | Path, teachers: int) -> pa.Schema:
+    """Column types of the labelled file: those of a Parquet input, those that hold every row of others, and logits.
+
+    Raises:
+        InputError: if the values of a column have no type in common.
+    """
+    reader = read_rows(input_path)
+    columns = reader.schema
+    if columns is None:
+        try:
+            tables = (pa.Table.from_pylist(chunk) for chunk in iterate_chunks(reader, SHARD_ROWS))
+            columns = pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(f"{input_path} mixes kinds of values in one column: {error}") from error
+    fields = [
+        pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field
+        for field in columns
+        if field.name != "teacher_logits"
+    ]
+    logits = pa.list_(pa.float32())
+    return pa.schema([*fields, ("teacher_logits", logits if teachers == 1 else pa.list_(logits))])
 
 
 def _write_whole(path: Path, content: bytes) -> None:

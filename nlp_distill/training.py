@@ -23,6 +23,7 @@ COMMON: dict[str, Any] = {
     "per_device_eval_batch_size": 64,
     "logging_steps": 50,
     "report_to": "none",
+    "disable_tqdm": False,
     "dataloader_pin_memory": False,
 }
 
@@ -68,11 +69,11 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
     Returns:
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
     """
-    checkpoint = find_last_checkpoint(trainer.args.output_dir)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    checkpoints = str(trainer.args.output_dir)
+    result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
     trainer.save_model(str(output))
     (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
-    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "validation_score": trainer.state.best_metric,
         "epochs": trainer.state.epoch,

@@ -46,6 +46,9 @@ def hard_label_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
         A scalar; 0 if no row has a label.
     """
     if labels.is_floating_point():
-        return mean_over((student_logits.squeeze(-1) - labels).square(), ~torch.isnan(labels))
+        labelled = ~torch.isnan(labels)
+        # Masked before the square: the gradient of a NaN would be NaN even where its weight is 0.
+        targets = torch.where(labelled, labels, torch.zeros_like(labels))
+        return mean_over((student_logits.squeeze(-1) - targets).square(), labelled)
     losses = F.cross_entropy(student_logits, labels, reduction="none", ignore_index=UNLABELLED)
     return mean_over(losses, labels != UNLABELLED)

@@ -91,7 +91,7 @@ def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) 
 def mean_over(values: Tensor, keep: Tensor) -> Tensor:
     """Mean of ``values`` (batch,) over the rows where ``keep`` (batch,) is true; 0 where no row is.
 
-    Dropped rows may hold NaN: they reach neither the value nor the gradient.
+    A NaN in a dropped row makes the mean NaN on purpose: hidden from the mean, it would still reach the gradient.
+    Mask missing labels before computing ``values``.
     """
-    kept = torch.where(keep, values, torch.zeros_like(values))
-    return kept.sum() / keep.sum().clamp(min=1)
+    return (values * keep).sum() / keep.sum().clamp(min=1)

@@ -140,6 +140,8 @@ class BiLSTMDistillation:
         adadelta: Adadelta with rho 0.95 as in the paper; else the optimiser of ``TrainingArguments``.
         training: fields of ``TrainingArguments`` over ``TRAINING``, for both students.
         baseline_training: the same over ``training``, for the student without the teacher alone.
+        baseline_learning_rates: rates to try for the student without the teacher, so that the comparison is fair to
+            it: the rate with the best validation score (first seed) is taken for all seeds.
         trust_remote_code: run code that comes with the teacher.
     """
 
@@ -156,6 +158,7 @@ class BiLSTMDistillation:
     adadelta: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
     baseline_training: Mapping[str, Any] = field(default_factory=dict)
+    baseline_learning_rates: tuple[float, ...] = ()
     trust_remote_code: bool = False
 
 
@@ -215,6 +218,7 @@ def distill_bilstm(
             "labelling": labelling["seconds"],
             **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
         },
+        "baseline_tuning": runs["student_without_teacher"][0].get("tuning") if config.baseline else None,
         "versions": collect_versions(),
         **described,
     }
@@ -265,7 +269,7 @@ class _Stages:
             warning = warn_if_not_fine_tuned(
                 scores["validation"]["score"], score_majority(self.task, labels["validation"]), "validation"
             )
-            size = describe_size(self.teacher, self.teacher.config.name_or_path)
+            size = describe_size(self.teacher, str(self.teacher.config.name_or_path))
             entry = scores["test"] | {"validation_score": scores["validation"]["score"]} | size
             return {"entry": entry, "warning": warning}
 
@@ -300,7 +304,8 @@ class _Stages:
                 overwrite=True,
                 show_progress=True,
             )
-            return summary.to_dict()
+            counted = summary.to_dict()
+            return {"rows": counted.pop("rows_out"), "sha256": hash_file(self.transfer_file), **counted}
 
         inputs = {
             "settings": dataclasses.asdict(settings),
@@ -337,9 +342,21 @@ class _Stages:
         return self._train("student", seed, self.config.training, objective, table, inputs)
 
     def train_baseline(self, seed: int) -> dict[str, Any]:
-        """The same student of one seed on the labelled rows alone."""
+        """The same student of one seed on the labelled rows alone, at the best of the rates tried for it."""
         training = {**self.config.training, **self.config.baseline_training}
-        return self._train("student_without_teacher", seed, training, HardLabels(), self.data.train, {})
+        rates = self.config.baseline_learning_rates or (training.get("learning_rate", TRAINING["learning_rate"]),)
+        if len(rates) == 1:
+            return self._train_baseline_at(rates[0], seed, training)
+        tried = {rate: self._train_baseline_at(rate, self.config.seeds[0], training) for rate in rates}
+        best = max(rates, key=lambda rate: tried[rate]["entry"]["validation_score"])
+        run = tried[best] if seed == self.config.seeds[0] else self._train_baseline_at(best, seed, training)
+        scores = {str(rate): run["entry"]["validation_score"] for rate, run in tried.items()}
+        return run | {"tuning": {"learning_rate": best, "validation_scores": scores}}
+
+    def _train_baseline_at(self, rate: float, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
+        training = {**training, "learning_rate": rate}
+        name = "student_without_teacher" + (f"-lr{rate:g}" if self.config.baseline_learning_rates else "")
+        return self._train(name, seed, training, HardLabels(), self.data.train, {})
 
     def _train(
         self, arm: str, seed: int, training, objective: Objective, rows, extra_inputs

@@ -1,4 +1,4 @@
-"""Trimmed word pieces cut the same texts the same way; word-level tokenizers read raw and tokenised text alike."""
+"""Trimmed word pieces cut the same texts the same way; word tokenizers read raw and tokenised text alike."""
 
 import importlib.util
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_truncation_and_padding_set_on_the_tokenizer_do_not_hide_text(wordpiece)
 
 
 def test_a_word_that_was_unknown_stays_unknown():
-    # "ab" is taken first and then fails at "!"; without "ab" the pieces "a" and "##b!" would read the whole word.
+    # "ab" is taken first and fails at "!"; without it, the pieces "a" and "##b!" would read the word.
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import WordPiece
     from transformers import PreTrainedTokenizerFast
@@ -105,7 +105,7 @@ def test_tokenizers_of_other_kinds_and_too_small_sizes_are_refused(wordpiece):
 
 
 @pytest.mark.packaged
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(texts=st.lists(st.text(max_size=40), max_size=4))
 def test_trimming_a_real_vocabulary_changes_no_text(real_tokenizer, texts):
     texts = [*texts, "doesn't héllo ﬁlm 東京タワー 🎬 naïve\u0000 [MASK]"]
