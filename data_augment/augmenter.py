@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,13 +84,10 @@ class Augmenter:
     def learn(self, texts: Sequence[str]) -> Texts:
         """Tag and count a batch of texts; return them in the token numbers of :attr:`table`."""
         words = [split_words(text) for text in texts]
-        tokens: list[int] = []
-        for text, tags in zip(words, self.tagger.tag(words), strict=True):
-            tokens += self.counter.number(text, tags)
-        numbers = np.array(tokens, dtype=np.int32)
-        self.counter.count(numbers)
+        tokens = self.counter.number(chain.from_iterable(words), chain.from_iterable(self.tagger.tag(words)))
+        self.counter.count(tokens)
         self._table = None
-        return Texts(numbers, np.array([len(text) for text in words], dtype=np.int32))
+        return Texts(tokens, np.array([len(text) for text in words], dtype=np.int32))
 
     @property
     def table(self) -> TagTable:

@@ -8,10 +8,14 @@ as in NLTK.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+RESOURCE = "averaged_perceptron_tagger_eng"
 START, END = ("-START-", "-START2-"), ("-END-", "-END2-")  # what NLTK puts around a text
 MARK = " "  # ends the marks in this module; no word holds a space, so no word is taken for one
 BATCH_WORDS = 8192  # words scored at a time: some MB
@@ -59,6 +63,8 @@ class PerceptronTagger:
     @classmethod
     def load(cls) -> PerceptronTagger | None:
         """NLTK's English tagger, or ``None`` where its resource has not been downloaded."""
+        if not is_resource_in_sight():
+            return None
         from nltk.tag.perceptron import PerceptronTagger as NltkTagger
 
         try:
@@ -172,6 +178,17 @@ class PerceptronTagger:
         )
         self._features[number] = [self._rows.get(name, 0) for name in names]
         return number
+
+
+def is_resource_in_sight() -> bool:
+    """Whether NLTK could find its English tagger: a look into its folders, without its import of over a second."""
+    if "nltk" in sys.modules or os.name == "nt":
+        return True  # its list of folders may have been changed, or is another one: let NLTK look itself
+    roots = [sys.prefix, f"{sys.prefix}/share", f"{sys.prefix}/lib"]
+    roots += ["/usr/share", "/usr/local/share", "/usr/lib", "/usr/local/lib", os.path.expanduser("~")]
+    folders = [folder for folder in os.environ.get("NLTK_DATA", "").split(os.pathsep) if folder]
+    folders += [f"{root}/nltk_data" for root in roots]
+    return any(any(Path(folder).expanduser().glob(f"taggers/{RESOURCE}*")) for folder in folders)
 
 
 def normalize(word: str) -> str:

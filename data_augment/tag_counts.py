@@ -5,7 +5,7 @@ A word with its tag is numbered, and a text is an array of these numbers, so tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,18 +91,24 @@ class TagTable:
         )
 
 
+class _Numbering(dict):
+    """A dict that gives each new key the next number, so that numbering a stream is one loop without Python code."""
+
+    def __missing__(self, key: tuple[str, str]) -> int:
+        number = self[key] = len(self)
+        return number
+
+
 class TagCounter:
     """Numbers (word, tag) pairs as they come and counts them; :meth:`make_table` makes the distributions."""
 
     def __init__(self) -> None:
-        self._word_ids: dict[str, int] = {MASK_WORD: MASK_ID}
-        self._token_ids: dict[tuple[str, str], int] = {}
+        self._token_ids = _Numbering()
         self._counts = np.zeros(0, dtype=np.int64)
 
-    def number(self, words: Sequence[str], tags: Sequence[str]) -> list[int]:
-        """The numbers of tagged words (same lengths), new ones given where needed. Counts nothing."""
-        token_ids = self._token_ids
-        return [token_ids.setdefault(pair, len(token_ids)) for pair in zip(words, tags, strict=True)]
+    def number(self, words: Iterable[str], tags: Iterable[str]) -> np.ndarray:
+        """The numbers of tagged words, new ones given where needed: int32, shape (n,). Counts nothing."""
+        return np.fromiter(map(self._token_ids.__getitem__, zip(words, tags, strict=True)), dtype=np.int32)
 
     def count(self, tokens: np.ndarray) -> None:
         """Count one occurrence of each of the numbered tokens: int, shape (n,)."""
@@ -123,13 +129,14 @@ class TagCounter:
 
     def make_table(self) -> TagTable:
         """The distributions counted so far."""
+        word_ids = {MASK_WORD: MASK_ID}
         for word, _ in self._token_ids:
-            self._word_ids.setdefault(word, len(self._word_ids))
+            word_ids.setdefault(word, len(word_ids))
         tag_ids: dict[str, int] = {}
         token_tags = np.array(
             [tag_ids.setdefault(tag, len(tag_ids)) for _, tag in self._token_ids], dtype=np.int64
         )
-        token_words = np.array([self._word_ids[word] for word, _ in self._token_ids], dtype=np.int32)
+        token_words = np.array([word_ids[word] for word, _ in self._token_ids], dtype=np.int32)
         count = np.zeros(len(token_words), dtype=np.int64)
         count[: len(self._counts)] = self._counts
 
@@ -139,7 +146,7 @@ class TagCounter:
         start[order] = running_totals - count[order]
         tag_total = np.bincount(token_tags, weights=count, minlength=len(tag_ids)).astype(np.int64)
         tag_start = np.cumsum(tag_total) - tag_total
-        words = list(self._word_ids)
+        words = list(word_ids)
         return TagTable(
             words=words,
             word_hashes=hash_strings(words),

@@ -12,7 +12,6 @@ from typing import Protocol
 from data_augment.errors import InputError
 
 TAGGERS = ("auto", "nltk", "textblob")
-NLTK_RESOURCE = "averaged_perceptron_tagger_eng"
 
 
 class Tagger(Protocol):
@@ -43,15 +42,15 @@ def load_tagger(name: str = "auto") -> Tagger:
         raise InputError(f"unknown tagger {name!r}; known are {', '.join(TAGGERS)}")
     if name == "textblob":
         return LexiconTagger.load()
-    from data_augment.perceptron import PerceptronTagger
+    from data_augment.perceptron import RESOURCE, PerceptronTagger
 
     perceptron = PerceptronTagger.load()
     if perceptron is not None:
         return perceptron
     if name == "nltk":
         raise InputError(
-            f"NLTK's resource {NLTK_RESOURCE} is not on this machine; run "
-            f"`python -m nltk.downloader {NLTK_RESOURCE}`, or use --pos-tagger textblob"
+            f"NLTK's resource {RESOURCE} is not on this machine; run "
+            f"`python -m nltk.downloader {RESOURCE}`, or use --pos-tagger textblob"
         )
     return LexiconTagger.load()
 
@@ -72,8 +71,7 @@ class LexiconTagger:
     name = "textblob lexicon"
 
     def __init__(self, lexicon: dict[str, str]):
-        self._lexicon = lexicon
-        self._cache: dict[str, str] = {}
+        self._tags = _TagCache(lexicon)
 
     @classmethod
     def load(cls) -> LexiconTagger:
@@ -85,23 +83,31 @@ class LexiconTagger:
 
     def tag(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
         """See :class:`Tagger`."""
-        cache = self._cache
-        for words in texts:
-            for word in words:
-                if word not in cache:
-                    cache[word] = self._find_tag(word)
-        return [[cache[word] for word in words] for words in texts]
+        return [list(map(self._tags.__getitem__, words)) for words in texts]
 
-    def _find_tag(self, word: str) -> str:
-        bare = word.strip(PUNCTUATION)
-        for form in (word, word.lower(), bare, bare.lower()):
-            if form in self._lexicon:
-                return self._lexicon[form]
-        if bare.istitle():
-            return "NNP"
-        if NUMBER.fullmatch(word):
-            return "CD"
-        return _guess_by_suffix(bare or word)
+
+class _TagCache(dict):
+    """Word -> tag; a word that comes for the first time is looked up in ``lexicon``, or guessed."""
+
+    def __init__(self, lexicon: dict[str, str]):
+        super().__init__()
+        self._lexicon = lexicon
+
+    def __missing__(self, word: str) -> str:
+        tag = self[word] = _find_tag(word, self._lexicon)
+        return tag
+
+
+def _find_tag(word: str, lexicon: dict[str, str]) -> str:
+    bare = word.strip(PUNCTUATION)
+    for form in (word, word.lower(), bare, bare.lower()):
+        if form in lexicon:
+            return lexicon[form]
+    if bare.istitle():
+        return "NNP"
+    if NUMBER.fullmatch(word):
+        return "CD"
+    return _guess_by_suffix(bare or word)
 
 
 @lru_cache(maxsize=1)

@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)
         return 130
@@ -223,6 +226,12 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="LR",
         help="rates to try for the student without the teacher; the best on validation is taken",
+    )
+    student.add_argument(
+        "--baseline-epochs",
+        type=float,
+        metavar="N",
+        help="epochs of the student without the teacher (default: as many); fewer rows may want more of them",
     )
     student.add_argument(
         "--no-baseline", action="store_true", help="skip the same student trained without the teacher"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.stages import announce, run_stage
+from nlp_distill.limits import check_whole
+from nlp_distill.stages import announce, make_folder, run_stage
 from nlp_distill.tasks import TaskData, load_task, packaged_teacher_path
 
 
@@ -21,6 +22,9 @@ def run_demo(options: argparse.Namespace) -> None:
     rows = {"labelled_rows": budget.labelled_rows, "unlabelled_rows": budget.unlabelled_rows}
     data = load_data(options, **(rows if options.task == "tweets" else {}))
     output = Path(options.output)
+    configure_bilstm(
+        budget.distillation, options
+    )  # refuses wrong settings before the teacher takes its minutes
     finetune_teacher(options, options.teacher, data, output / "teacher", budget.teacher_training, seed=0)
     results = distill_into_bilstm(options, budget.distillation, data, str(output / "teacher"), output)
     announce(f"done in {time.perf_counter() - started:.0f} s; report: {output / 'results.md'}")
@@ -35,7 +39,7 @@ def run_finetune(options: argparse.Namespace) -> None:
     )
     score = (
         f"{data.task.metrics[0]} {result['validation_score']:.4f} on validation"
-        if result["validation_score"]
+        if result["validation_score"] is not None
         else ""
     )
     print(f"saved {output}" + (f": {score}" if score else ""))
@@ -48,8 +52,12 @@ def run_label(options: argparse.Namespace) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from nlp_distill.labelling import label_file
-    from nlp_distill.models import load_pretrained
+    from nlp_distill.models import check_max_length, load_pretrained
+    from nlp_distill.training import MIN_LENGTH
 
+    if Path(options.output).is_dir():
+        raise InputError(f"output {options.output} is a folder; give the name of a .parquet file")
+    check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
     code = {"trust_remote_code": options.trust_remote_code}
     teachers = [
         (
@@ -58,6 +66,9 @@ def run_label(options: argparse.Namespace) -> None:
         )
         for name in options.teacher
     ]
+    for model, _ in teachers:
+        check_max_length(model, options.max_length)
+    make_folder(Path(options.output).parent)
     columns = [column for column in (options.text_column, options.text_pair_column) if column]
     summary = label_file(
         options.input, options.output, teachers, columns, options.max_length, options.overwrite
@@ -79,9 +90,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from nlp_distill.evaluation import describe_scores, describe_size, predict_logits
-    from nlp_distill.models import load_pretrained
+    from nlp_distill.models import check_max_length, load_pretrained
     from nlp_distill.results import render_model_table
+    from nlp_distill.training import MIN_LENGTH
 
+    check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
     data = load_data(options)
     code = {"trust_remote_code": options.trust_remote_code}
     models: dict[str, Any] = {}
@@ -89,6 +102,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     for name in options.model:
         model = load_pretrained(AutoModelForSequenceClassification, name, **code)
         tokenizer = load_pretrained(AutoTokenizer, name, **code)
+        check_max_length(model, options.max_length)
         logits = predict_logits(model, tokenizer, data.test, data.task, options.max_length)
         scores = describe_scores(data.task, logits, data.test["label"], reference)
         reference = logits if reference is None else reference
@@ -155,10 +169,17 @@ def configure_bilstm(config, options: argparse.Namespace):
                 "--embedding-size does not go with --embeddings glove; the vectors have their own size"
             )
         config = dataclasses.replace(config, word_vectors=GloveWords(options.glove_file))
-    elif kind or size:
+    elif kind or size is not None:
         vectors = RandomWordPieces if kind == "random" else TeacherWordPieces
-        config = dataclasses.replace(config, word_vectors=vectors(size or 300))
-    names: tuple[str, ...] = ("hidden_size", "head_size", "embedding_channels", "dropout", "hard_weight", "max_length")
+        config = dataclasses.replace(config, word_vectors=vectors(300 if size is None else size))
+    names: tuple[str, ...] = (
+        "hidden_size",
+        "head_size",
+        "embedding_channels",
+        "dropout",
+        "hard_weight",
+        "max_length",
+    )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.optimizer:
         given["adadelta"] = options.optimizer == "adadelta"
@@ -166,6 +187,8 @@ def configure_bilstm(config, options: argparse.Namespace):
         given["seeds"] = tuple(options.seeds)
     if options.no_baseline:
         given["baseline"] = False
+    if options.baseline_epochs is not None:
+        given["baseline_training"] = {**config.baseline_training, "num_train_epochs": options.baseline_epochs}
     if options.baseline_learning_rates:
         given["baseline_learning_rates"] = tuple(options.baseline_learning_rates)
     names = (
@@ -225,6 +248,15 @@ def show_results(results: dict[str, Any]) -> None:
 
 def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     """The task that the data options name."""
+    if getattr(options, "results_dir", None):
+        make_folder(Path(options.results_dir))  # now, rather than when the work is done
+    own_files = options.train_file is not None
+    if options.label_column and not own_files:
+        raise InputError("--label-column describes files of your own; add --train-file")
+    if options.select_on == "dev" and (own_files or options.task in (None, "tweets")):
+        raise InputError(
+            "--select-on dev is a habit with GLUE's splits; to select on rows of your own give --validation-file"
+        )
     given: dict[str, Any] = {"label_column": options.label_column} if options.label_column else {}
     data = load_task(
         options.task,
@@ -278,7 +310,9 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
             )
     parser = HfArgumentParser(TrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
     try:
-        parsed = parser.parse_args(["--output_dir", "unused", *tokens])
-    except (argparse.ArgumentError, SystemExit) as error:
+        parsed, left = parser.parse_known_args(["--output_dir", "unused", *tokens])
+        if left:
+            raise argparse.ArgumentError(None, f"{left[0]} belongs to no option")
+    except argparse.ArgumentError as error:
         raise InputError(f"the training options {' '.join(tokens)} do not fit: {error}") from error
     return {name: getattr(parsed, name) for name in names}

@@ -56,9 +56,13 @@ def describe_scores(
 
 
 def describe_size(model: PreTrainedModel, folder: str | Path) -> dict[str, int]:
-    """``{"parameters", "parameters_without_embeddings", "bytes"}``: bytes are those of the saved weights."""
+    """``{"parameters", "parameters_without_embeddings", "bytes"}``: bytes are those of the saved weights.
+
+    Where ``folder`` holds none (a hub name, an old format), they are the bytes of the weights in memory.
+    """
     parameters, without_embeddings = count_parameters(model)
     weights = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    weights = weights or sum(weight.numel() * weight.element_size() for weight in model.parameters())
     return {"parameters": parameters, "parameters_without_embeddings": without_embeddings, "bytes": weights}
 
 

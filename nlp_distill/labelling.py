@@ -310,7 +310,9 @@ def _join_shards(
             with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
                 logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))
             if logits_by_id.keys() != {str(row["id"]) for row in chunk}:
-                raise InputError(f"{input_path} changed while it was being labelled; run the same command again")
+                raise InputError(
+                    f"{input_path} changed while it was being labelled; run the same command again"
+                )
             rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
     with temporary.open("rb") as file:

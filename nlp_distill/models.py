@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from data_augment.errors import InputError
+from nlp_distill.hub import hub_is_reachable
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab*", "*.model")  # one of them is in every saved tokenizer's folder
 
 
 def load_pretrained(auto_class, name: str | Path, **kwargs) -> Any:
@@ -20,25 +24,67 @@ def load_pretrained(auto_class, name: str | Path, **kwargs) -> Any:
         kwargs: passed on to ``from_pretrained``.
 
     Raises:
-        InputError: if there is no such folder and the hub does not answer or has no such model.
+        InputError: if there is no such folder and the hub does not answer or has no such model, or if the folder
+            holds no model or tokenizer that can be loaded.
     """
     import nlp_distill.students  # noqa: F401  registers the custom student classes
 
+    is_tokenizer = "Tokenizer" in auto_class.__name__
+    is_folder = _check_name(name, is_tokenizer)
+    reachable = is_folder or hub_is_reachable()
+    if is_folder or not reachable:
+        kwargs["local_files_only"] = (
+            True  # else the client retries for minutes before it says that it is offline
+        )
+    if not is_tokenizer:
+        kwargs.setdefault("dtype", torch.float32)
+    kwargs.setdefault("trust_remote_code", False)  # where it is left out, transformers asks at the terminal
+    try:
+        return auto_class.from_pretrained(str(name), **kwargs)
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"cannot load '{name}': {_explain(error, is_folder)}") from error
+
+
+def check_max_length(model, max_length: int) -> None:
+    """Refuse rows of more tokens than a model has positions for; it would fail at the first long row, or guess.
+
+    Raises:
+        InputError: if ``max_length`` is above the model's ``max_position_embeddings``.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and max_length > positions:
+        raise InputError(
+            f"max_length is {max_length}, but {model.config.name_or_path or 'the model'} reads at most {positions} "
+            f"tokens; give --max-length {positions} or less"
+        )
+
+
+def _check_name(name: str | Path, is_tokenizer: bool) -> bool:
+    """Whether ``name`` is a folder; refuses what can be neither a saved model nor the name of one on the hub."""
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(
                 f"{name} is a folder without a config.json; give a folder that save_pretrained wrote"
             )
-        kwargs["local_files_only"] = True
-    elif path.is_absolute() or str(name).startswith("."):
+        if is_tokenizer and not any(next(path.glob(pattern), None) for pattern in TOKENIZER_FILES):
+            raise InputError(f"{name} holds no tokenizer; save the model's tokenizer into it as well")
+        return True
+    if path.exists():
+        raise InputError(f"{name} is a file; give the folder of a saved model")
+    if path.is_absolute() or str(name).startswith("."):
         raise InputError(f"no folder {name}; give a saved model's folder or the name of a model on the hub")
-    if "Tokenizer" not in auto_class.__name__:
-        kwargs.setdefault("dtype", torch.float32)
-    try:
-        return auto_class.from_pretrained(str(name), **kwargs)
-    except OSError as error:
-        raise InputError(
-            f"cannot load '{name}': no such folder here, and the hub did not answer or has no such model; give a "
-            "saved model's folder, or 'packaged' for the teacher that comes with the demo extra"
-        ) from error
+    return False
+
+
+def _explain(error: Exception, is_folder: bool) -> str:
+    if "custom code" in str(error) or "trust_remote_code" in str(error):
+        return "it comes with code of its own, which is not run; --trust-remote-code runs it, if you trust it"
+    if is_folder:
+        return " ".join(str(error).split(". ")[0].split())
+    return (
+        "no such folder here, and the hub did not answer or has no such model; give the folder of a saved model (to "
+        "fine-tune one without a hub, --model packaged takes the one that comes with the demo extra)"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from nlp_distill.stages import write_json
+from nlp_distill.stages import make_folder, write_json, write_whole
 
 PACKAGES = (
     "nlp_distill",
@@ -39,7 +39,7 @@ def collect_versions() -> dict[str, str]:
 
 
 def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One entry for a model trained with several seeds: means of the numbers, the scores of each, the first's path.
+    """One entry for a model trained with several seeds: means of the scores, the scores of each, the first's path.
 
     Args:
         runs: entries with ``score``, ``metrics``, ``agreement`` and the size fields, one a seed.
@@ -48,8 +48,9 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     merged["score"] = fmean(run["score"] for run in runs)
     merged["scores"] = [run["score"] for run in runs]
     merged["metrics"] = {name: fmean(run["metrics"][name] for run in runs) for name in runs[0]["metrics"]}
-    if "agreement" in runs[0]:
-        merged["agreement"] = fmean(run["agreement"] for run in runs)
+    for name in ("agreement", "validation_score"):
+        if runs[0].get(name) is not None:
+            merged[name] = fmean(run[name] for run in runs)
     return merged
 
 
@@ -71,7 +72,7 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> str:
     """Write ``results.json`` and ``results.md`` into ``folder``; returns the Markdown."""
     table = render_results(results)
     write_json(folder / "results.json", results)
-    (folder / "results.md").write_text(table, encoding="utf-8")
+    write_whole(folder / "results.md", table)
     return table
 
 
@@ -104,11 +105,10 @@ def render_results(results: Mapping[str, Any]) -> str:
 
 
 def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> str:
-    """Markdown table of the models of one run, teacher first."""
+    """Markdown table of the models of one run; the first of them is the reference for size (the teacher's place)."""
+    reference = next(iter(models.values()))
     extra = [
-        name
-        for name in models["teacher"]["metrics"]
-        if name not in (metric, "calibration_error", "kl_to_teacher")
+        name for name in reference["metrics"] if name not in (metric, "calibration_error", "kl_to_teacher")
     ]
     header = [
         "model",
@@ -133,7 +133,7 @@ def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> 
             f"{model['parameters']:,}",
             f"{model['parameters_without_embeddings']:,}",
             f"{model['bytes'] / 1e6:.1f}",
-            f"{models['teacher']['bytes'] / model['bytes']:.1f}×" if model["bytes"] else "",
+            f"{reference['bytes'] / model['bytes']:.1f}×" if model["bytes"] else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -154,7 +154,7 @@ def publish_result(
         context: ``config``, ``data``, ``command``, ``wall_time_s``, ...
     """
     path = Path(results_dir) / method / task / f"{seed}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     kept = {name: value for name, value in entry.items() if name != "path"}
     write_json(
         path,

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,48 +24,74 @@ def run_stage(
     """Run ``build(folder)`` unless ``folder`` holds its finished result for the same inputs.
 
     A stage that was interrupted is entered again with its folder as it was left, so that ``build`` can continue.
+    What ``overwrite`` replaces lies beside, as ``<folder>.replaced``, until the new result is finished, and comes back
+    where ``build`` refuses its inputs.
 
     Args:
         title: what the stage does, for people.
         folder: where its files go; it belongs to the stage alone.
         inputs: all that the result depends on, as plain values.
         build: makes the result; returns plain values to keep with it.
-        overwrite: discard what was made from other inputs.
+        overwrite: replace what was made from other inputs. Files that are not ours are never removed.
 
     Returns:
         What ``build`` returned, now or when the stage was first run.
 
     Raises:
-        InputError: if the folder holds the result of other inputs (naming what differs) or files that are not ours.
+        InputError: if the folder holds the result of other inputs (naming what differs) or files that are not ours,
+            or cannot be written.
     """
     wanted = json.loads(json.dumps(inputs))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {folder} is a file; choose another name, for a folder")
     finished = _read(folder / FINISHED)
     if finished is not None and finished["inputs"] == wanted:
         announce(f"{title}: reusing {folder} (finished earlier)")
         return finished["result"]
-    started = _read(folder / STARTED)
-    if folder.exists() and any(folder.iterdir()):
-        found = (finished or {}).get("inputs") or started
-        if found is None and not overwrite:
+    replaced = None
+    if _holds_work(folder):
+        found = (finished or {}).get("inputs") or _read(folder / STARTED)
+        if found is None:
             raise InputError(
-                f"{folder} exists and was not made by this command; choose another output or --overwrite"
+                f"{folder} exists and was not made by this command; choose another output, or remove it yourself"
             )
-        if found != wanted:
-            if not overwrite:
-                raise InputError(
-                    f"{folder} was made with other settings ({describe_difference(found or {}, wanted)}); "
-                    "choose another output, or --overwrite to make it again"
-                )
-            shutil.rmtree(folder)
-        else:
+        if found == wanted:
             announce(f"{title}: continuing in {folder}")
-    announce(f"{title}")
-    folder.mkdir(parents=True, exist_ok=True)
+        elif overwrite:
+            replaced = _set_aside(folder, finished is not None)
+        else:
+            raise InputError(
+                f"{folder} was made with other settings ({describe_difference(found, wanted)}); "
+                "choose another output, or --overwrite to make it again"
+            )
+    announce(title)
+    make_folder(folder)
     write_json(folder / STARTED, wanted)
-    result = build(folder)
+    try:
+        result = build(folder)
+    except InputError:
+        if replaced is not None:
+            shutil.rmtree(folder)
+            replaced.rename(folder)
+        raise
     write_json(folder / FINISHED, {"inputs": wanted, "result": result})
     (folder / STARTED).unlink()
+    shutil.rmtree(_beside(folder), ignore_errors=True)
     return result
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for output, and those above it.
+
+    Raises:
+        InputError: if that is impossible, or nothing can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another output") from error
 
 
 def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -82,13 +109,36 @@ def announce(message: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that ``path`` is either whole or as it was."""
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that ``path`` is either whole or as it was."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether a folder holds any file besides the mark of a stage that got no further than that."""
+    return any(path.is_file() and path != folder / STARTED for path in folder.rglob("*"))
+
+
+def _beside(folder: Path) -> Path:
+    folder = folder.resolve()  # "." has no name
+    return folder.with_name(folder.name + ".replaced")
+
+
+def _set_aside(folder: Path, is_finished: bool) -> Path | None:
+    """Keep a finished folder beside itself until its replacement is finished; an unfinished one goes."""
+    if not is_finished:
+        shutil.rmtree(folder)
+        return None
+    shutil.rmtree(_beside(folder), ignore_errors=True)
+    return folder.rename(_beside(folder))
 
 
 def _read(path: Path) -> Any:

@@ -50,7 +50,12 @@ class DistillationModel(nn.Module):
     def config(self):
         return self.student.config
 
-    def gradient_checkpointing_enable(self, *args, **kwargs) -> None:
+    def activation_checkpointing_enable(self, *args, **kwargs) -> None:
+        self.student.activation_checkpointing_enable(*args, **kwargs)
+
+    def gradient_checkpointing_enable(
+        self, *args, **kwargs
+    ) -> None:  # the name before transformers 5.20 or so
         self.student.gradient_checkpointing_enable(*args, **kwargs)
 
     def forward(
@@ -241,6 +246,7 @@ class DistillationTrainer(Trainer):
                 folder.mkdir(parents=True, exist_ok=True)
                 safetensors.torch.save_file(state, folder / OBJECTIVE_FILE)
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # other processes write their random state
         if self.args.should_save:
             (folder / COMPLETE_MARK).touch()
 

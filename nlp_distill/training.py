@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments, set_seed
+from transformers.integrations import get_available_reporting_integrations
 
 from data_augment.errors import InputError
+from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
 from nlp_distill.tasks import Task
 from nlp_distill.trainer import DistillationTrainer, find_last_checkpoint
+
+MIN_LENGTH = 8  # tokens a row: a pair needs three special tokens and a word of each text
+MAX_SEED = 2**32 - 1  # NumPy's largest
 
 COMMON: dict[str, Any] = {
     "eval_strategy": "epoch",
@@ -39,7 +44,9 @@ def make_training_arguments(
     Raises:
         InputError: for an override that ``TrainingArguments`` does not know, or a value that it refuses.
     """
-    settings = {**COMMON, **defaults, "seed": seed, **overrides, "output_dir": str(output_dir)}
+    if "seed" in overrides:
+        raise InputError("seed is no training argument here; give the run's own --seed or --seeds")
+    settings = {**COMMON, **defaults, **overrides, "seed": seed, "output_dir": str(output_dir)}
     if (
         settings["eval_strategy"] == "steps"
     ):  # the best checkpoint can only be one that was both scored and saved
@@ -48,7 +55,15 @@ def make_training_arguments(
     try:
         args = TrainingArguments(**settings)
     except (TypeError, ValueError) as error:
-        raise InputError(f"the training arguments do not fit: {error}") from error
+        raise InputError(f"the training arguments do not fit: {' '.join(str(error).split())}") from error
+    for name in args.report_to:
+        if name not in get_available_reporting_integrations():
+            raise InputError(f"report_to is {name}, which is not installed; run `pip install {name}`")
+    check_positive("learning_rate", args.learning_rate)
+    if args.max_steps <= 0:
+        check_positive("num_train_epochs", args.num_train_epochs)
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        check_whole(name, getattr(args, name), at_least=1)
     set_seed(args.seed)
     return args
 

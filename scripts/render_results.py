@@ -43,7 +43,15 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
     """The table of one task."""
     metric = next(iter(next(iter(methods.values()))[0]["metrics"]))
     teacher = fmean(entry["score"] for entry in methods["teacher"]) if "teacher" in methods else None
-    header = ["model", metric.replace("_", " "), "of the teacher's", "parameters", "not embeddings", "MB", "seeds"]
+    header = [
+        "model",
+        metric.replace("_", " "),
+        "of the teacher's",
+        "parameters",
+        "not embeddings",
+        "MB",
+        "seeds",
+    ]
     lines = [f"**{task}**", "", "| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     names = [name for name in ORDER if name in methods] + sorted(set(methods) - set(ORDER))
     for name in names:
@@ -63,7 +71,10 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
     without, student = (methods.get(f"bilstm_{arm}") for arm in ("without_teacher", "distilled"))
     if teacher and without and student:
         low, high = (fmean(entry["score"] for entry in entries) for entries in (without, student))
-        lines += ["", f"Gap closed: (student − without) / (teacher − without) = {(high - low) / (teacher - low):.0%}."]
+        lines += [
+            "",
+            f"Gap closed: (student − without) / (teacher − without) = {(high - low) / (teacher - low):.0%}.",
+        ]
     return "\n".join(lines)
 
 
@@ -78,14 +89,22 @@ def replace_block(text: str, block: str) -> str:
 
 def main() -> int:
     """Run the script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is out of date")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if the README is out of date"
+    )
     options = parser.parse_args()
     readme = ROOT / "README.md"
     old = readme.read_text(encoding="utf-8")
     new = replace_block(old, render_tables(read_results(ROOT / "scripts" / "results")))
     if options.check:
-        print("README.md is up to date" if new == old else "README.md is out of date; run scripts/render_results.py")
+        print(
+            "README.md is up to date"
+            if new == old
+            else "README.md is out of date; run scripts/render_results.py"
+        )
         return int(new != old)
     readme.write_text(new, encoding="utf-8")
     return 0

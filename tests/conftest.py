@@ -9,7 +9,29 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data loader workers 
 import pytest
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = "a the film movie plot good great bad dull fine and but not very never it is was with of story".split()
+WORDS = [
+    "a",
+    "the",
+    "film",
+    "movie",
+    "plot",
+    "good",
+    "great",
+    "bad",
+    "dull",
+    "fine",
+    "and",
+    "but",
+    "not",
+    "very",
+    "never",
+    "it",
+    "is",
+    "was",
+    "with",
+    "of",
+    "story",
+]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

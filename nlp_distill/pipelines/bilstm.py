@@ -23,8 +23,9 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from data_augment.errors import InputError
 from data_augment.glove import load_glove
-from data_augment.rules import MaskRule, NgramRule, PosRule
+from data_augment.rules import MaskRule, NgramRule, PosRule, Rule, check_iterations, combine_rules
 from data_augment.transfer_set import write_transfer_set
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import (
@@ -36,7 +37,8 @@ from nlp_distill.evaluation import (
     score_majority,
 )
 from nlp_distill.labelling import hash_file, hash_weights, label_file, load_labelled, summarise
-from nlp_distill.models import load_pretrained
+from nlp_distill.limits import check_positive, check_share, check_whole
+from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
 from nlp_distill.stages import announce, run_stage
@@ -50,7 +52,13 @@ from nlp_distill.students import (
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels, warn_if_not_fine_tuned
 from nlp_distill.trainer import DistillationTrainer
-from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
+from nlp_distill.training import (
+    MAX_SEED,
+    MIN_LENGTH,
+    make_training_arguments,
+    score_predictions,
+    train_and_save,
+)
 
 TRAINING: dict[str, Any] = {
     "learning_rate": 1.0,  # §4.2, with Adadelta
@@ -70,6 +78,9 @@ class TeacherWordPieces:
 
     size: int = 300
 
+    def __post_init__(self) -> None:
+        check_whole("embedding_size", self.size, at_least=1)
+
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
         trimmed, kept_ids = trim_vocabulary(tokenizer, texts)
@@ -81,6 +92,9 @@ class RandomWordPieces:
     """The same trimmed word pieces with random vectors: nothing of the teacher is in them."""
 
     size: int = 300
+
+    def __post_init__(self) -> None:
+        check_whole("embedding_size", self.size, at_least=1)
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
@@ -121,6 +135,23 @@ class TransferSetConfig:
     num_workers: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("n_iter", "unlabelled_n_iter"):
+            if getattr(self, name) is not None:
+                check_iterations(getattr(self, name), name)
+        combine_rules(self.rules)
+        check_whole("num_workers", self.num_workers, at_least=1)
+        check_whole("the transfer set's seed", self.seed, at_least=0)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The three rules with their numbers."""
+        return [MaskRule(self.p_mask), PosRule(self.p_pos), NgramRule(self.p_ngram, self.max_ngram)]
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that the rows depend on, as plain values: the number of workers is none of them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}
+
 
 @dataclass(frozen=True)
 class BiLSTMDistillation:
@@ -149,7 +180,7 @@ class BiLSTMDistillation:
     hidden_size: int = 150
     head_size: int | None = None
     embedding_channels: int = 1
-    dropout: float = 0.5
+    dropout: float = 0.3
     hard_weight: float = 0.0
     transfer_set: TransferSetConfig = TransferSetConfig()
     seeds: tuple[int, ...] = (0,)
@@ -160,6 +191,21 @@ class BiLSTMDistillation:
     baseline_training: Mapping[str, Any] = field(default_factory=dict)
     baseline_learning_rates: tuple[float, ...] = ()
     trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole("hidden_size", self.hidden_size, at_least=1)
+        if self.head_size is not None:
+            check_whole("head_size", self.head_size, at_least=1)
+        check_whole("embedding_channels", self.embedding_channels, at_least=1, at_most=2)
+        check_share("dropout", self.dropout, below_one=True)
+        check_share("hard_weight", self.hard_weight)
+        check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
+        for rate in self.baseline_learning_rates:
+            check_positive("a learning rate of the baseline", rate)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
+        for seed in self.seeds:
+            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
 
 
 def distill_bilstm(
@@ -190,6 +236,9 @@ def distill_bilstm(
     teacher = load_pretrained(AutoModelForSequenceClassification, teacher_path, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
+    check_max_length(teacher, config.max_length)
+    for training in (config.training, {**config.training, **config.baseline_training}):
+        make_training_arguments(TRAINING, training, output / "checkpoints", config.seeds[0])  # likewise
     prints = data.fingerprints()
 
     stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite)
@@ -290,11 +339,7 @@ class _Stages:
                 text_column=self.task.text_column,
                 text_pair_column=self.task.text_pair_column,
                 label_column="label",
-                rules=[
-                    MaskRule(settings.p_mask),
-                    PosRule(settings.p_pos),
-                    NgramRule(settings.p_ngram, settings.max_ngram),
-                ],
+                rules=settings.rules,
                 n_iter=settings.n_iter,
                 seed=settings.seed,
                 num_workers=settings.num_workers,
@@ -308,7 +353,7 @@ class _Stages:
             return {"rows": counted.pop("rows_out"), "sha256": hash_file(self.transfer_file), **counted}
 
         inputs = {
-            "settings": dataclasses.asdict(settings),
+            "settings": settings.describe(),
             "data": {k: self.prints[k] for k in self._sources()},
         }
         return self._run("building the transfer set", "transfer_set", inputs, build)
@@ -338,13 +383,15 @@ class _Stages:
         objective: Objective = LogitRegression(1 - alpha)
         if alpha:
             objective = objective + HardLabels(alpha)
-        inputs = {"labels": hash_file(self.labelled_file), "teacher": self._teacher_inputs}
+        inputs = {"labels": hash_file(self.labelled_file)}
         return self._train("student", seed, self.config.training, objective, table, inputs)
 
     def train_baseline(self, seed: int) -> dict[str, Any]:
         """The same student of one seed on the labelled rows alone, at the best of the rates tried for it."""
         training = {**self.config.training, **self.config.baseline_training}
-        rates = self.config.baseline_learning_rates or (training.get("learning_rate", TRAINING["learning_rate"]),)
+        rates = self.config.baseline_learning_rates or (
+            training.get("learning_rate", TRAINING["learning_rate"]),
+        )
         if len(rates) == 1:
             return self._train_baseline_at(rates[0], seed, training)
         tried = {rate: self._train_baseline_at(rate, self.config.seeds[0], training) for rate in rates}
@@ -395,6 +442,8 @@ class _Stages:
             "training": {**TRAINING, **training},
             "seed": seed,
             "data": {name: self.prints[name] for name in (*self._sources(), "validation", "test")},
+            # Of both: the student without the teacher has its word pieces, and is compared with it.
+            "teacher": self._teacher_inputs,
             **extra_inputs,
         }
         return self._run(

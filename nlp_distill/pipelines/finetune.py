@@ -8,10 +8,17 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_distill.encoding import encode_rows
-from nlp_distill.models import load_pretrained
+from nlp_distill.limits import check_whole
+from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.tasks import TaskData
 from nlp_distill.trainer import DistillationTrainer
-from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
+from nlp_distill.training import (
+    MAX_SEED,
+    MIN_LENGTH,
+    make_training_arguments,
+    score_predictions,
+    train_and_save,
+)
 
 TRAINING: dict[
     str, Any
@@ -42,6 +49,10 @@ class FinetuneConfig:
     training: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
 
+    def __post_init__(self) -> None:
+        check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
+        check_whole("seed", self.seed, at_least=0, at_most=MAX_SEED)
+
 
 def finetune(config: FinetuneConfig, data: TaskData, output_dir: str | Path) -> dict[str, Any]:
     """Fine-tune, and save the checkpoint with the best validation score; resumes where an earlier run stopped.
@@ -53,6 +64,10 @@ def finetune(config: FinetuneConfig, data: TaskData, output_dir: str | Path) -> 
 
     Returns:
         What :func:`nlp_distill.training.train_and_save` returns.
+
+    Raises:
+        InputError: for a model that cannot be loaded or reads fewer tokens than ``max_length``, or training arguments
+            that do not fit.
     """
     task, output = data.task, Path(output_dir)
     args = make_training_arguments(TRAINING, config.training, output / "checkpoints", config.seed)
@@ -64,9 +79,11 @@ def finetune(config: FinetuneConfig, data: TaskData, output_dir: str | Path) -> 
         config.model,
         num_labels=task.num_labels,
         problem_type="regression" if task.is_regression else "single_label_classification",
+        ignore_mismatched_sizes=True,  # a head for another number of classes is replaced by a new one
         **names,
         **code,
     )
+    check_max_length(model, config.max_length)
     trainer = DistillationTrainer(
         model=model,
         args=args,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from data_augment.errors import InputError
+from nlp_distill.hub import hub_is_reachable
 from nlp_distill.tasks.glue import GLUE, HUB_DATASET, GlueTask, glue_task
 from nlp_distill.tasks.glue_splits import assemble_glue, check_select_on
 from nlp_distill.tasks.splits import Row
@@ -15,8 +16,6 @@ from nlp_distill.tasks.task import TaskData
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-REACH_SECONDS = 5.0  # one request; the hub's client would retry for minutes
 
 
 def load_glue_hub(name: str, *, select_on: str = "train", skip_bad_rows: bool = False) -> TaskData:
@@ -75,7 +74,7 @@ def _hub_rows(
 def _download(entry: GlueTask) -> dict[str, Dataset]:
     from datasets import load_dataset
 
-    reachable = _hub_is_reachable()
+    reachable = hub_is_reachable()
     try:
         with _local_copies_only(not reachable):
             return load_dataset(HUB_DATASET, entry.hub_config)
@@ -89,20 +88,6 @@ def _download(entry: GlueTask) -> dict[str, Dataset]:
             f"cannot load {entry.task.name} from the hub ({HUB_DATASET}): {reason}; use --data-dir FOLDER "
             "with a classic GLUE folder, or --train-file with rows of your own"
         ) from error
-
-
-def _hub_is_reachable() -> bool:
-    """Whether the hub answers one request of its own client, which knows proxies and certificates."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        answer = get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
-    except Exception:  # the client's exception types differ between versions, and each means no
-        return False
-    return answer.status_code < 400
 
 
 @contextmanager

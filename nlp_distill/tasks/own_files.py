@@ -103,7 +103,8 @@ def add_unlabelled(data: TaskData, unlabelled_file: str | Path, *, skip_bad_rows
 
     Args:
         data: any task; its own unlabelled rows are replaced.
-        unlabelled_file: a file (or ``datasets`` directory) with the task's text columns.
+        unlabelled_file: a file (or ``datasets`` directory) with the task's text columns; for single sentences also
+            a ``.txt`` file, one text a line.
         skip_bad_rows: drop and count bad rows instead of raising.
 
     Raises:
@@ -137,6 +138,12 @@ def _separate(given: Mapping[str, list[Row]], counts: Counter[str]) -> dict[str,
 
 
 def _read_unlabelled(reader: OwnReader, task: Task, path: str | Path, known: list[Row]) -> Dataset:
+    if Path(path).suffix.lower() == ".txt":  # one text a line, whatever the task calls its text column
+        if task.is_pair:
+            raise InputError(
+                f"{path} holds one text a line; for a pair task give columns {task.text_columns}"
+            )
+        reader = replace(reader, text_columns=("text",))
     rows, dropped = drop_known(
         reader.read(open_split(path, "unlabelled"), labelled=False), {row.key for row in known}
     )

@@ -97,7 +97,7 @@ def test_the_comparison_notices_a_small_difference(corpus) -> None:
 
 
 def test_one_word_has_the_probabilities_of_the_paper(corpus, initial_tagger) -> None:
-    # a1 is masked with 0.1, replaced with 0.1: by a2 (2 of 3) or a3 (1 of 3); the n-gram of one word is that word.
+    # a1 is masked with 0.1, replaced with 0.1: by a2 (2 of 3) or a3 (1 of 3); an n-gram of one word is that word.
     n = 100_000
     counts = Counter(Augmenter(pos_tagger=initial_tagger).fit(corpus).augment("a1", n_iter=n, seed=1))
     expected = {"[MASK]": 0.1, "a2": 0.1 * 2 / 3, "a3": 0.1 / 3, "a1": 0.8}

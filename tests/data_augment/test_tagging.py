@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
 from data_augment import Augmenter, InputError
-from data_augment.perceptron import BATCH_WORDS, PerceptronTagger
+from data_augment.perceptron import BATCH_WORDS, PerceptronTagger, is_resource_in_sight
 from data_augment.tagging import LexiconTagger, load_tagger
 
 TAGS = ["DT", "JJ", "NN", "VB", "."]
@@ -115,7 +116,7 @@ def test_lexicon_tags_words_by_lexicon_form_and_suffix() -> None:
     assert LexiconTagger.load().tag([words, ["the"]]) == [tags, ["DT"]]
 
 
-# TextBlob leaves its lexicon file open and the garbage collector reports it; this package does not use that code.
+# TextBlob leaves its lexicon file open and the garbage collector reports it; data_augment never runs that code.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_lexicon_tags_equal_textblobs_own_for_known_lower_case_words() -> None:
@@ -147,6 +148,20 @@ def test_auto_takes_the_lexicon_where_nltk_has_no_resource(monkeypatch: pytest.M
     assert load_tagger("auto").name == "textblob lexicon"
     with pytest.raises(InputError, match="python -m nltk.downloader averaged_perceptron_tagger_eng"):
         load_tagger("nltk")
+
+
+def test_the_look_for_the_resource_agrees_with_nltk(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "nltk", raising=False)
+    monkeypatch.setenv("NLTK_DATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "nltk_data" / "taggers").mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    if not is_resource_in_sight():  # unless it is installed for all users of this machine
+        (tmp_path / "taggers" / "averaged_perceptron_tagger_eng").mkdir(parents=True)
+        assert is_resource_in_sight()
+        (tmp_path / "taggers" / "averaged_perceptron_tagger_eng").rmdir()
+        (tmp_path / "home" / "nltk_data" / "taggers" / "averaged_perceptron_tagger_eng.zip").touch()
+        assert is_resource_in_sight()
 
 
 def test_an_unknown_tagger_is_refused() -> None:

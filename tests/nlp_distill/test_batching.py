@@ -82,7 +82,9 @@ def test_the_incomplete_batch_comes_last_and_all_others_are_whole_groups(lengths
     assert len(order[40:]) == 3
 
 
-@pytest.mark.parametrize(("batch", "accumulation", "processes"), [(16, 1, 1), (4, 4, 1), (4, 2, 2), (2, 1, 8)])
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "processes"), [(16, 1, 1), (4, 4, 1), (4, 2, 2), (2, 1, 8)]
+)
 def test_rows_of_a_step_do_not_depend_on_how_the_step_is_split(lengths, batch, accumulation, processes):
     lengths = lengths[:960]
     order = order_of(lengths, batch_size=batch * accumulation * processes)
@@ -176,7 +178,9 @@ def test_rows_that_were_padded_already_keep_their_attention_mask(tokenizer):
 
 
 def test_the_teachers_encoding_is_padded_by_the_teachers_tokenizer(tokenizer, other_tokenizer):
-    rows = [row | {"teacher_input_ids": ids} for row, ids in zip(ROWS, [[30, 1, 2, 31], [30, 31]], strict=True)]
+    rows = [
+        row | {"teacher_input_ids": ids} for row, ids in zip(ROWS, [[30, 1, 2, 31], [30, 31]], strict=True)
+    ]
     batch = DistillationCollator(tokenizer, other_tokenizer)(rows)
     assert batch["input_ids"].tolist() == [[2, 7, 3, 0, 0], [2, 8, 9, 10, 3]]
     assert batch["teacher_input_ids"].tolist() == [[30, 1, 2, 31], [30, 31, 26, 26]]

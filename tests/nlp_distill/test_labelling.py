@@ -162,7 +162,9 @@ def test_labels_may_be_missing_from_the_first_rows(tmp_path, rows, teacher, toke
     assert pq.read_table(output)["label"].to_pylist() == [row["label"] for row in partly]
 
 
-def test_a_column_of_mixed_kinds_is_refused_before_the_teacher_runs(tmp_path, rows, teacher, tokenizer, monkeypatch):
+def test_a_column_of_mixed_kinds_is_refused_before_the_teacher_runs(
+    tmp_path, rows, teacher, tokenizer, monkeypatch
+):
     mixed = [row | {"label": "good" if number == 30 else 1} for number, row in enumerate(rows)]
     source, counts = write(tmp_path / "rows.jsonl", mixed), count_rows(teacher, monkeypatch)
     with pytest.raises(InputError, match="mixes kinds of values in one column"):
@@ -188,7 +190,9 @@ def test_several_teachers_give_one_row_of_logits_each_in_the_first_ones_label_or
     found = read_logits(output)
     assert found["row-0"].shape == (2, 3)
     assert_same({key: value[0] for key, value in found.items()}, expected_first)
-    assert_same({key: value[1] for key, value in found.items()}, {k: v[::-1] for k, v in expected_second.items()})
+    assert_same(
+        {key: value[1] for key, value in found.items()}, {k: v[::-1] for k, v in expected_second.items()}
+    )
     assert pq.read_schema(output).field("teacher_logits").type == pa.list_(pa.list_(pa.float32()))
 
 
@@ -213,7 +217,9 @@ def test_logits_join_by_id_and_not_by_position(tmp_path, source, rows, teacher, 
     assert_same(read_logits(output), plain_logits(teacher, tokenizer, rows))
 
 
-def test_a_file_that_changes_while_it_is_labelled_is_refused(tmp_path, source, rows, teacher, tokenizer, monkeypatch):
+def test_a_file_that_changes_while_it_is_labelled_is_refused(
+    tmp_path, source, rows, teacher, tokenizer, monkeypatch
+):
     join = labelling._join_shards
 
     def rename_then_join(*arguments):
@@ -228,7 +234,9 @@ def test_a_file_that_changes_while_it_is_labelled_is_refused(tmp_path, source, r
 
 def test_computed_logits_come_in_row_order_and_padding_is_counted(teacher, tokenizer, rows):
     encoded = encode_rows(rows, tokenizer, ["text"], 64)
-    logits, padded = compute_logits(Teacher(teacher), encoded, DistillationCollator(tokenizer), batch_tokens=40)
+    logits, padded = compute_logits(
+        Teacher(teacher), encoded, DistillationCollator(tokenizer), batch_tokens=40
+    )
     np.testing.assert_allclose(logits, list(plain_logits(teacher, tokenizer, rows).values()), atol=1e-5)
     batches = list(plan_batches(encoded.lengths, 40))
     assert padded == sum(encoded.lengths[batch].max() * len(batch) for batch in batches)
@@ -302,7 +310,13 @@ def test_a_result_of_other_inputs_is_refused_and_the_message_names_what_differs(
         inputs["teacher"] = make_bert(0, ("low", "middle", "high"))
     else:
         inputs["columns"] = ["text", "second"]
-    arguments = (inputs["source"], output, [(inputs["teacher"], tokenizer)], inputs["columns"], inputs["max_length"])
+    arguments = (
+        inputs["source"],
+        output,
+        [(inputs["teacher"], tokenizer)],
+        inputs["columns"],
+        inputs["max_length"],
+    )
     with pytest.raises(InputError, match=rf"labelled with other inputs: .*{what}") as caught:
         label_file(*arguments)
     others = {"the teacher", "the maximum length", "labels"} - {what}
@@ -368,7 +382,9 @@ def test_interrupted_labelling_continues_without_computing_finished_shards_again
     assert not (tmp_path / "labelled.parquet.partial").exists()
 
 
-def test_shards_of_another_teacher_are_not_continued(tmp_path, source, rows, teacher, tokenizer, make_bert, monkeypatch):
+def test_shards_of_another_teacher_are_not_continued(
+    tmp_path, source, rows, teacher, tokenizer, make_bert, monkeypatch
+):
     output, other = tmp_path / "labelled.parquet", make_bert(1, LABELS).eval()
     let_go = interrupt_after(monkeypatch, 2)
     with pytest.raises(Interruption):
@@ -467,7 +483,9 @@ def test_the_fingerprint_says_what_the_logits_depend_on(tmp_path, source, teache
     fingerprint = read_fingerprint(output)
     assert fingerprint["labels"] == list(LABELS)
     assert fingerprint["max_length"] == 64 and fingerprint["rows"] == 35
-    assert fingerprint["teachers"] == [{"weights": hash_weights(teacher), "tokenizer": hash_tokenizer(tokenizer)}]
+    assert fingerprint["teachers"] == [
+        {"weights": hash_weights(teacher), "tokenizer": hash_tokenizer(tokenizer)}
+    ]
     assert read_fingerprint(source) is None
 
 

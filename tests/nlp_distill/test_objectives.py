@@ -115,7 +115,9 @@ def test_soft_targets_refuse_a_regression_and_name_the_objective_for_it():
 
 def test_logit_regression_equals_the_value_worked_out_by_hand():
     # ((1-0)^2 + (2-0)^2) = 5 and ((0-3)^2 + (1-1)^2) = 9; the mean over the two rows is 7
-    loss = logit_regression_loss(torch.tensor([[0.0, 0.0], [3.0, 1.0]]), torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+    loss = logit_regression_loss(
+        torch.tensor([[0.0, 0.0], [3.0, 1.0]]), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    )
     assert loss.item() == 7.0
 
 
@@ -141,9 +143,7 @@ def test_logit_regression_is_zero_when_equal():
 def test_logit_regression_to_several_teachers_goes_to_the_mean_of_their_logits():
     student, teachers = random_logits(5, 3), random_logits(5, 2, 3, seed=1)
     mean = torch.from_numpy(np.mean(teachers.numpy(), axis=1))
-    torch.testing.assert_close(
-        logit_regression_loss(student, teachers), logit_regression_loss(student, mean)
-    )
+    torch.testing.assert_close(logit_regression_loss(student, teachers), logit_regression_loss(student, mean))
 
 
 # ---- hard labels --------------------------------------------------------------------------------------------------

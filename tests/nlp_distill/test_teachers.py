@@ -6,7 +6,13 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
-from nlp_distill.teachers import Teacher, match_labels, read_labels, select_teacher_inputs, warn_if_not_fine_tuned
+from nlp_distill.teachers import (
+    Teacher,
+    match_labels,
+    read_labels,
+    select_teacher_inputs,
+    warn_if_not_fine_tuned,
+)
 
 LABELS = ("negative", "neutral", "positive")
 
@@ -171,7 +177,13 @@ def test_labels_are_read_in_index_order_and_a_regression_has_none(make_bert):
 
 
 def test_the_teachers_own_encoding_wins_over_the_students():
-    batch = {"input_ids": 1, "labels": 2, "teacher_logits": 3, "teacher_input_ids": 4, "teacher_attention_mask": 5}
+    batch = {
+        "input_ids": 1,
+        "labels": 2,
+        "teacher_logits": 3,
+        "teacher_input_ids": 4,
+        "teacher_attention_mask": 5,
+    }
     assert select_teacher_inputs(batch) == {"input_ids": 4, "attention_mask": 5}
 
 
@@ -182,7 +194,11 @@ def test_without_its_own_encoding_the_teacher_reads_the_students_without_labels(
 
 def test_a_teacher_without_segments_ignores_the_students_segments(tokenizer, make_rows):
     config = RobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     rows = [{"input_ids": [2, 7, 3], "token_type_ids": [0, 1, 1]}]
     batch = DistillationCollator(tokenizer)(rows)

@@ -60,7 +60,7 @@ def test_a_hub_that_answers_with_an_error_is_not_reachable(status, reachable, mo
     server = serve(status)
     try:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        assert glue_hub._hub_is_reachable() is reachable
+        assert glue_hub.hub_is_reachable() is reachable
     finally:
         server.shutdown()
         server.server_close()
@@ -82,7 +82,7 @@ def hub_mnli():
 def hub(monkeypatch):
     """A hub that answers, holding MNLI; returns the data set so that a test may change it."""
     held = hub_mnli()
-    monkeypatch.setattr(glue_hub, "_hub_is_reachable", lambda: True)
+    monkeypatch.setattr(glue_hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", lambda path, config: held)
     return held
 

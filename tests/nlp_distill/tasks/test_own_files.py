@@ -265,3 +265,13 @@ def test_add_unlabelled_leaves_its_argument_alone(tmp_path):
     assert more.train[:] == data.train[:]
     with pytest.raises(InputError, match="holds no row that is not in the validation or test set"):
         add_unlabelled(data, write(tmp_path / "known.csv", [{"text": data.test["text"][0]}]))
+
+
+def test_unlabelled_text_may_come_as_one_text_a_line(tmp_path):
+    train = tmp_path / "train.csv"
+    train.write_text("review,stars\n" + "".join(f"text {n},{n % 2}\n" for n in range(40)), encoding="utf-8")
+    more = tmp_path / "more.txt"
+    more.write_text("another text\nyet another one\n", encoding="utf-8")
+    data = load_own_files(train, text_column="review", label_column="stars", unlabelled_file=more)
+    assert data.unlabelled is not None
+    assert data.unlabelled["review"][:] == ["another text", "yet another one"]
