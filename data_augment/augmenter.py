@@ -15,6 +15,7 @@ from data_augment.rules import (
     DEFAULT_RULES,
     Rule,
     check_iterations,
+    check_whole_number,
     combine_rules,
 )
 from data_augment.tag_counts import TagCounter, TagTable
@@ -102,7 +103,7 @@ class Augmenter:
         Raises:
             InputError: a blank text, a bad ``n_iter``, or a PosRule before :meth:`fit`.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check_whole_number("seed", seed))
         return self._vary(text, check_iterations(n_iter), rng)
 
     def augment_pair(
@@ -112,10 +113,11 @@ class Augmenter:
 
         The side that is not varied is the original text, unchanged.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check_whole_number("seed", seed))
+        check_iterations(n_iter)
         sides = []
         for side, text in enumerate((first, second)):
-            varied = np.arange(check_iterations(n_iter)) % 3 != 1 - side
+            varied = np.arange(n_iter) % 3 != 1 - side
             texts = np.full(n_iter, text, dtype=object)
             texts[varied] = self._vary(text, int(varied.sum()), rng)
             sides.append(texts.tolist())

@@ -7,12 +7,16 @@ depend on who works on it.
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -146,32 +150,50 @@ def vary_blocks(blocks: Iterable[Block], varier: BlockVarier, num_workers: int) 
         yield from map(varier.vary, blocks)
         return
     waiting: deque[Future[Variants]] = deque()
-    pool = ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(varier,)
-    )
-    try:
-        for block in blocks:
-            waiting.append(pool.submit(_vary_in_worker, block))
-            if len(waiting) >= 2 * num_workers:
+    with tempfile.TemporaryDirectory(prefix="data_augment.") as folder:
+        # What all blocks need goes through a file: a large argument would be written into the pipe of a starting
+        # worker, and if that worker dies, the write never ends.
+        file = Path(folder, "varier")
+        file.write_bytes(pickle.dumps(varier))
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=(file,))
+        try:
+            for block in blocks:
+                with _blocked_interrupts():
+                    waiting.append(pool.submit(_vary_in_worker, block))
+                if len(waiting) >= 2 * num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker died, perhaps for lack of memory; nothing was written. Use fewer workers, or one; "
-            'a script of yours needs an `if __name__ == "__main__":` guard to use workers'
-        ) from None
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker died, perhaps for lack of memory; nothing was written. Use fewer workers, or one; "
+                'a script of yours needs an `if __name__ == "__main__":` guard to use workers'
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    """Hold back Ctrl-C; a worker started meanwhile never gets it, since it is the parent who ends the workers."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _varier: BlockVarier  # one a worker process
 
 
-def _start_worker(varier: BlockVarier) -> None:
+def _start_worker(file: Path) -> None:
     global _varier
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business; it ends the workers
-    _varier = varier
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _varier = pickle.loads(file.read_bytes())
 
 
 def _vary_in_worker(block: Block) -> Variants:

@@ -15,6 +15,7 @@ from data_augment.augmenter import Augmenter
 from data_augment.blocks import Block, BlockVarier, Variants, vary_blocks
 from data_augment.errors import InputError
 from data_augment.fingerprints import FingerprintSet
+from data_augment.rules import check_whole_number
 from data_augment.scan import RowBlock, Scan, read_blocks, scan_sources
 from data_augment.sources import Source
 from data_augment.spool import TokenSpool
@@ -58,8 +59,8 @@ class TransferSetBuilder:
         num_workers: int = 1,
         show_progress: bool = False,
     ):
-        _check_whole_number("seed", seed, at_least=0)
-        _check_whole_number("num_workers", num_workers, at_least=1)
+        check_whole_number("seed", seed)
+        check_whole_number("num_workers", num_workers, at_least=1)
         _check_names_are_free(sources[0])
         self.augmenter = augmenter
         self.counts = Counts()
@@ -208,8 +209,3 @@ def _check_names_are_free(source: Source) -> None:
             raise InputError("the column 'id' names rows and cannot be augmented; choose another text column")
     if len(set(source.text_columns)) < len(source.text_columns):
         raise InputError(f"both texts are the column {source.text_columns[0]!r}; give two different columns")
-
-
-def _check_whole_number(name: str, value: int, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise InputError(f"{name} is {value}; it must be a whole number of at least {at_least}")

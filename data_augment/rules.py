@@ -21,6 +21,13 @@ DEFAULT_ITERATIONS = 20  # Tang 2019, §4.3: n_iter for single sentences
 DEFAULT_PAIR_ITERATIONS = 10  # ... and for sentence pairs
 
 
+def check_whole_number(name: str, value: int, *, at_least: int = 0) -> int:
+    """Return ``value`` if it is a whole number of at least ``at_least``, else raise an :class:`InputError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise InputError(f"{name} is {value}; it must be a whole number of at least {at_least}")
+    return value
+
+
 def _check_probability(p: float, name: str) -> None:
     if not 0.0 <= p <= 1.0:  # a NaN fails too
         raise InputError(f"{name} is {p}; a probability lies between 0 and 1")
@@ -62,8 +69,7 @@ class NgramRule:
 
     def __post_init__(self) -> None:
         _check_probability(self.p, "p_ngram")
-        if isinstance(self.max_n, bool) or not isinstance(self.max_n, int) or self.max_n < 1:
-            raise InputError(f"max_ngram is {self.max_n}; it must be a whole number of at least 1")
+        check_whole_number("max_ngram", self.max_n, at_least=1)
 
 
 Rule = MaskRule | PosRule | NgramRule
@@ -103,7 +109,5 @@ def combine_rules(rules: Iterable[Rule]) -> RuleSettings:
 
 
 def check_iterations(n_iter: int, name: str = "n_iter") -> int:
-    """Return ``n_iter`` if it is a whole number of at least 0, else raise an :class:`InputError`."""
-    if isinstance(n_iter, bool) or not isinstance(n_iter, int) or n_iter < 0:
-        raise InputError(f"{name} is {n_iter}; it must be a whole number of at least 0")
-    return n_iter
+    """Return a number of variants a row if it is a whole number of at least 0, else raise an ``InputError``."""
+    return check_whole_number(name, n_iter)

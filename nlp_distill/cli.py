@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
-        print(f"error: {error}", file=sys.stderr)
+        print(f"\nerror: {error}", file=sys.stderr)  # on its own line, below the bar that stopped
         return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)

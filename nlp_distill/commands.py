@@ -9,7 +9,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.limits import check_whole
-from nlp_distill.stages import announce, make_folder, run_stage
+from nlp_distill.stages import announce, is_main_process, make_folder, run_stage
 from nlp_distill.tasks import TaskData, load_task, packaged_teacher_path
 
 
@@ -37,12 +37,11 @@ def run_finetune(options: argparse.Namespace) -> None:
     result = finetune_teacher(
         options, options.model, data, output, options.training, options.seed, options.max_length
     )
-    score = (
-        f"{data.task.metrics[0]} {result['validation_score']:.4f} on validation"
-        if result["validation_score"] is not None
-        else ""
-    )
-    print(f"saved {output}" + (f": {score}" if score else ""))
+    if not is_main_process():
+        return
+    validated = result["validation_score"] is not None
+    score = f": {data.task.metrics[0]} {result['validation_score']:.4f} on validation" if validated else ""
+    print(f"saved {output}{score}")
     if options.results_dir:
         publish_teacher(options, data, output, result)
 
@@ -127,7 +126,14 @@ def finetune_teacher(
     # The model goes by the name that was asked for: where a package lies differs from machine to machine.
     inputs = {"config": dataclasses.asdict(config) | {"model": model}, "data": data.fingerprints()}
     title = f"fine-tuning {model} on {data.task.name}"
-    return run_stage(title, output, inputs, lambda folder: finetune(config, data, folder), options.overwrite)
+    return run_stage(
+        title,
+        output,
+        inputs,
+        lambda folder: finetune(config, data, folder),
+        options.overwrite,
+        every_process=True,
+    )
 
 
 def distill_into_bilstm(
@@ -142,7 +148,7 @@ def distill_into_bilstm(
     described = {"config": plain, "command": options.command_line}
     results = distill_bilstm(config, data, teacher, output, described, options.overwrite)
     methods = {"student_without_teacher": "bilstm_without_teacher", "student": "bilstm_distilled"}
-    if options.results_dir:
+    if options.results_dir and is_main_process():
         for arm, runs in results["runs"].items():
             for seed, run in zip(config.seeds, runs, strict=True):
                 context = {
@@ -242,8 +248,8 @@ def show_results(results: dict[str, Any]) -> None:
     """Print the page of a run."""
     from nlp_distill.results import render_results
 
-    print()
-    print(render_results(results))
+    if is_main_process():
+        print(f"\n{render_results(results)}")
 
 
 def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
@@ -298,7 +304,8 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
         return {}
     from transformers import HfArgumentParser, TrainingArguments
 
-    fields = {field.name for field in dataclasses.fields(TrainingArguments)} - {"output_dir"}
+    ours = {"output_dir", "resume_from_checkpoint"}  # a stage knows where it writes and where it stopped
+    fields = {field.name for field in dataclasses.fields(TrainingArguments)} - ours
     names = []
     for token in tokens:
         option = token.partition("=")[0]

@@ -51,6 +51,11 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in ("agreement", "validation_score"):
         if runs[0].get(name) is not None:
             merged[name] = fmean(run[name] for run in runs)
+    if "extra_tests" in runs[0]:
+        names = runs[0]["extra_tests"]
+        merged["extra_tests"] = {
+            name: merge_seeds([run["extra_tests"][name] for run in runs]) for name in names
+        }
     return merged
 
 
@@ -91,6 +96,12 @@ def render_results(results: Mapping[str, Any]) -> str:
             f"- Distillation closes **{results['gap_closed']:.0%}** of the gap between the same student trained "
             "without a teacher and the teacher."
         )
+    for name in results["models"]["teacher"].get("extra_tests", {}):
+        scores = ", ".join(
+            f"{ROW_NAMES.get(key, key)} {_format_scores(model['extra_tests'][name])}"
+            for key, model in results["models"].items()
+        )
+        lines.append(f"- On {name}: {scores}.")
     transfer = results["transfer_set"]
     lines.append(
         f"- Seeds of the students: {', '.join(map(str, results['seeds']))}. Labelled rows: "

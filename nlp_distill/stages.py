@@ -20,12 +20,14 @@ def run_stage(
     inputs: Mapping[str, Any],
     build: Callable[[Path], dict[str, Any]],
     overwrite: bool = False,
+    every_process: bool = False,
 ) -> dict[str, Any]:
     """Run ``build(folder)`` unless ``folder`` holds its finished result for the same inputs.
 
     A stage that was interrupted is entered again with its folder as it was left, so that ``build`` can continue.
     What ``overwrite`` replaces lies beside, as ``<folder>.replaced``, until the new result is finished, and comes back
-    where ``build`` refuses its inputs.
+    where ``build`` refuses its inputs. Under ``accelerate launch`` the main process builds while the others wait,
+    unless ``every_process`` is set.
 
     Args:
         title: what the stage does, for people.
@@ -33,6 +35,7 @@ def run_stage(
         inputs: all that the result depends on, as plain values.
         build: makes the result; returns plain values to keep with it.
         overwrite: replace what was made from other inputs. Files that are not ours are never removed.
+        every_process: ``build`` is a training in which every process takes part.
 
     Returns:
         What ``build`` returned, now or when the stage was first run.
@@ -41,13 +44,44 @@ def run_stage(
         InputError: if the folder holds the result of other inputs (naming what differs) or files that are not ours,
             or cannot be written.
     """
+    from accelerate import PartialState
+
+    state = PartialState()
     wanted = json.loads(json.dumps(inputs))
+    replaced = _enter(title, folder, wanted, overwrite) if state.is_main_process else None
+    state.wait_for_everyone()
+    if (finished := _read(folder / FINISHED)) is not None:
+        return finished["result"]
+    result = None
+    if every_process or state.is_main_process:
+        try:
+            result = build(folder)
+        except InputError:
+            if replaced is not None:
+                shutil.rmtree(folder)
+                replaced.rename(folder)
+            raise
+    state.wait_for_everyone()
+    if state.is_main_process:
+        write_json(folder / FINISHED, {"inputs": wanted, "result": result})
+        (folder / STARTED).unlink()
+        shutil.rmtree(_beside(folder), ignore_errors=True)
+    state.wait_for_everyone()
+    return result if result is not None else _read(folder / FINISHED)["result"]
+
+
+def _enter(title: str, folder: Path, wanted: Any, overwrite: bool) -> Path | None:
+    """Leave a finished result of the same inputs as it is; else make the folder ready for them.
+
+    Returns:
+        Where the result that is being replaced was set aside, if there is one.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file; choose another name, for a folder")
     finished = _read(folder / FINISHED)
     if finished is not None and finished["inputs"] == wanted:
         announce(f"{title}: reusing {folder} (finished earlier)")
-        return finished["result"]
+        return None
     replaced = None
     if _holds_work(folder):
         found = (finished or {}).get("inputs") or _read(folder / STARTED)
@@ -67,17 +101,7 @@ def run_stage(
     announce(title)
     make_folder(folder)
     write_json(folder / STARTED, wanted)
-    try:
-        result = build(folder)
-    except InputError:
-        if replaced is not None:
-            shutil.rmtree(folder)
-            replaced.rename(folder)
-        raise
-    write_json(folder / FINISHED, {"inputs": wanted, "result": result})
-    (folder / STARTED).unlink()
-    shutil.rmtree(_beside(folder), ignore_errors=True)
-    return result
+    return replaced
 
 
 def make_folder(folder: Path) -> None:
@@ -102,9 +126,15 @@ def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     return "; ".join(shown) + ("; ..." if len(differing) > 3 else "")
 
 
+def is_main_process() -> bool:
+    """Whether this process writes and speaks: the only one, or the first under ``accelerate launch``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def announce(message: str) -> None:
     """Tell the person at the terminal what is going on; standard output is for results."""
-    print(f"• {message}", file=sys.stderr, flush=True)
+    if is_main_process():
+        print(f"• {message}", file=sys.stderr, flush=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -53,9 +53,7 @@ class DistillationModel(nn.Module):
     def activation_checkpointing_enable(self, *args, **kwargs) -> None:
         self.student.activation_checkpointing_enable(*args, **kwargs)
 
-    def gradient_checkpointing_enable(
-        self, *args, **kwargs
-    ) -> None:  # the name before transformers 5.20 or so
+    def gradient_checkpointing_enable(self, *args, **kwargs) -> None:  # its name in older transformers
         self.student.gradient_checkpointing_enable(*args, **kwargs)
 
     def forward(
@@ -195,7 +193,11 @@ class DistillationTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each term since the last log to the training logs."""
         if "loss" in logs and self._term_count:
-            logs = logs | {name: (total / self._term_count).item() for name, total in self._term_sums.items()}
+            sums = torch.stack(list(self._term_sums.values()))
+            means = self.accelerator.reduce(
+                sums / self._term_count, "mean"
+            )  # over processes, as for the loss
+            logs = logs | dict(zip(self._term_sums, means.tolist(), strict=True))
             self._term_sums.clear()
             self._term_count = 0
         super().log(logs, start_time)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
@@ -12,7 +13,7 @@ from data_augment.errors import InputError
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
 from nlp_distill.tasks import Task
-from nlp_distill.trainer import DistillationTrainer, find_last_checkpoint
+from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError, find_last_checkpoint
 
 MIN_LENGTH = 8  # tokens a row: a pair needs three special tokens and a word of each text
 MAX_SEED = 2**32 - 1  # NumPy's largest
@@ -69,9 +70,16 @@ def make_training_arguments(
 
 
 def score_predictions(task: Task) -> Callable[[Any], dict[str, float]]:
-    """A ``compute_metrics`` function for a Trainer: the task's metrics, and the first of them as ``score``."""
+    """A ``compute_metrics`` function for a Trainer: the task's metrics, and the first of them as ``score``.
+
+    It raises ``NonFiniteLossError`` for outputs that are no numbers: the loss of the step before was still one.
+    """
 
     def compute(prediction) -> dict[str, float]:
+        if not np.isfinite(prediction.predictions).all():
+            raise NonFiniteLossError(
+                "the model's outputs on validation are NaN or infinite; lower the learning rate and run it again"
+            )
         metrics = compute_metrics(task, prediction.predictions, prediction.label_ids)
         return {"score": metrics[task.metrics[0]], **metrics}
 
@@ -87,8 +95,10 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
     checkpoints = str(trainer.args.output_dir)
     result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
     trainer.save_model(str(output))
-    (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "validation_score": trainer.state.best_metric,
         "epochs": trainer.state.epoch,

@@ -41,7 +41,7 @@ def build_wordpiece(vocabulary: list[str], **settings):
     from tokenizers.models import WordPiece
     from transformers import PreTrainedTokenizerFast
 
-    ids = {piece: index for index, piece in enumerate(vocabulary)}
+    ids = {piece: index for index, piece in enumerate(dict.fromkeys(vocabulary))}  # "a" is a word and a letter
     backend = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -125,3 +125,32 @@ def make_rows():
         return rows
 
     return make
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory):
+    """Folder of a tiny random BERT and its tokenizer, saved: what a fine-tuning starts from.
+
+    Besides the words above it knows one word for each split, so that tests can see where a vocabulary comes from.
+    """
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    splits = ["trainword", "unlabelledword", "validationword", "testword"]
+    pieces = [*SPECIAL_TOKENS, *WORDS, *splits, *LETTERS, *("##" + letter for letter in LETTERS)]
+    tokenizer = build_wordpiece(pieces)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    folder = tmp_path_factory.mktemp("encoder")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

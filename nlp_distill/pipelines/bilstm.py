@@ -41,7 +41,7 @@ from nlp_distill.limits import check_positive, check_share, check_whole
 from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
-from nlp_distill.stages import announce, run_stage
+from nlp_distill.stages import announce, is_main_process, run_stage
 from nlp_distill.students import (
     build_bilstm,
     embeddings_from_glove,
@@ -108,6 +108,10 @@ class GloveWords:
     """Whole words with GloVe vectors: the packaged 50-d ones, or those of a text file."""
 
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source is not None and not Path(self.source).is_file():  # seen now, not when the labelling is done
+            raise InputError(f"no file {self.source}; give GloVe vectors as text, one word a line")
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
@@ -271,7 +275,8 @@ def distill_bilstm(
         "versions": collect_versions(),
         **described,
     }
-    write_results(output, results)
+    if is_main_process():
+        write_results(output, results)
     results["runs"] = runs
     return results
 
@@ -300,8 +305,8 @@ class _Stages:
     def labelled_file(self) -> Path:
         return self.output / "labels" / "labelled.parquet"
 
-    def _run(self, title: str, folder: str, inputs: Mapping[str, Any], build) -> dict[str, Any]:
-        return run_stage(title, self.output / folder, inputs, build, self.overwrite)
+    def _run(self, title: str, folder: str, inputs: Mapping[str, Any], build, every_process=False):
+        return run_stage(title, self.output / folder, inputs, build, self.overwrite, every_process)
 
     @property
     def _teacher_inputs(self) -> dict[str, Any]:
@@ -313,13 +318,14 @@ class _Stages:
         def build(folder: Path) -> dict[str, Any]:
             logits = self._predict(self.teacher, self.tokenizer)
             save_logits(folder / "logits.npz", logits)
-            labels = {name: np.asarray(rows["label"]) for name, rows in self._reported().items()}
-            scores = {name: describe_scores(self.task, logits[name], labels[name]) for name in logits}
+            labels = {name: np.asarray(self._reported()[name]["label"]) for name in ("validation", "test")}
+            scores = {name: describe_scores(self.task, logits[name], labels[name]) for name in labels}
             warning = warn_if_not_fine_tuned(
                 scores["validation"]["score"], score_majority(self.task, labels["validation"]), "validation"
             )
             size = describe_size(self.teacher, str(self.teacher.config.name_or_path))
             entry = scores["test"] | {"validation_score": scores["validation"]["score"]} | size
+            entry |= self._score_extra(logits)
             return {"entry": entry, "warning": warning}
 
         inputs = {"teacher": self._teacher_inputs, "data": self.prints}
@@ -447,7 +453,11 @@ class _Stages:
             **extra_inputs,
         }
         return self._run(
-            f"training the {arm.replace('_', ' ')}, seed {seed}", f"{arm}-seed{seed}", inputs, build
+            f"training the {arm.replace('_', ' ')}, seed {seed}",
+            f"{arm}-seed{seed}",
+            inputs,
+            build,
+            every_process=True,
         )
 
     def _optimizer(self, learning_rate: float):
@@ -457,10 +467,12 @@ class _Stages:
 
     def _score(self, student, student_tokenizer, folder: Path, trained: Mapping[str, Any]) -> dict[str, Any]:
         logits = self._predict(student, student_tokenizer)
-        save_logits(folder / "logits.npz", logits)
+        if is_main_process():
+            save_logits(folder / "logits.npz", logits)
         teacher_logits = load_logits(self.output / "teacher_scores" / "logits.npz")
         scores = describe_scores(self.task, logits["test"], self.data.test["label"], teacher_logits["test"])
         scores["validation_score"] = trained["validation_score"]
+        scores |= self._score_extra(logits, teacher_logits)
         return scores | describe_size(student, folder) | {"path": str(folder)}
 
     def _predict(self, model, tokenizer) -> dict[str, np.ndarray]:
@@ -469,8 +481,18 @@ class _Stages:
             for name, rows in self._reported().items()
         }
 
+    def _score_extra(self, logits: Mapping[str, np.ndarray], teacher_logits=None) -> dict[str, Any]:
+        """Scores on further reported sets, such as MNLI mismatched; sets without public labels are left out."""
+        scored = {}
+        for name, rows in self.data.extra_tests.items():
+            labels = np.asarray(rows["label"])
+            if self.task.is_regression or (labels >= 0).all():
+                reference = None if teacher_logits is None else teacher_logits[name]
+                scored[name] = describe_scores(self.task, logits[name], labels, reference)
+        return {"extra_tests": scored} if scored else {}
+
     def _reported(self) -> dict[str, Any]:
-        return {"validation": self.data.validation, "test": self.data.test}
+        return {"validation": self.data.validation, "test": self.data.test, **self.data.extra_tests}
 
     def _encode(self, rows, tokenizer) -> EncodedRows:
         if not hasattr(rows, "features"):

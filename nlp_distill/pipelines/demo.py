@@ -15,7 +15,7 @@ class DemoBudget:
     """How much work the demo does.
 
     Args:
-        labelled_rows: tweets that keep their label; ``None`` for the loader's default.
+        labelled_rows: tweets that keep their label.
         unlabelled_rows: tweets that serve without; ``None`` for all.
         teacher_training: fields of ``TrainingArguments`` for the teacher.
         distillation: settings of the student pipeline.
@@ -27,31 +27,24 @@ class DemoBudget:
     distillation: BiLSTMDistillation
 
 
-def plan_demo(full: bool, task_name: str = "tweets") -> DemoBudget:
+def plan_demo(full: bool) -> DemoBudget:
     """The budget of ``nlp-distill demo``, or of ``nlp-distill demo --full``."""
-    epochs = 12 if full else 8
     return DemoBudget(
         labelled_rows=8_000 if full else 4_000,
-        unlabelled_rows=None if full else 16_000,
-        teacher_training={
-            "num_train_epochs": 3 if full else 2,
-            "learning_rate": 1e-4,
-            "per_device_train_batch_size": 32,
-        },
+        unlabelled_rows=None if full else 14_000,
+        teacher_training={"num_train_epochs": 3 if full else 2, "learning_rate": 1e-4},
         distillation=BiLSTMDistillation(
             word_vectors=TeacherWordPieces(300),
-            transfer_set=TransferSetConfig(n_iter=4 if full else 2, unlabelled_n_iter=2 if full else 0),
+            transfer_set=TransferSetConfig(n_iter=4 if full else 1, unlabelled_n_iter=2 if full else 0),
             adadelta=False,
             training={
                 "learning_rate": 2e-3,
-                "num_train_epochs": epochs,
+                "num_train_epochs": 8 if full else 7,
                 "per_device_train_batch_size": 64,
                 "lr_scheduler_type": "linear",
                 "max_grad_norm": 1.0,
-                "logging_steps": 50,
             },
-            # A step for a step: the labelled rows alone are fewer, so they are seen more often. The best is kept.
-            baseline_training={"num_train_epochs": 20},
-            max_length=128,
+            # The labelled rows alone are fewer: the baseline may see each more often. Its best epoch is kept.
+            baseline_training={"num_train_epochs": 12},
         ),
     )

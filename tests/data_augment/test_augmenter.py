@@ -229,6 +229,8 @@ def test_bad_numbers_and_bad_sets_of_rules_are_refused() -> None:
         Augmenter(["mask"])  # type: ignore[list-item]
     with pytest.raises(InputError, match="n_iter is -1"):
         Augmenter([MaskRule()]).augment("one", n_iter=-1)
+    with pytest.raises(InputError, match="seed is -1"):
+        Augmenter([MaskRule()]).augment_pair("one", "two", seed=-1)
 
 
 def test_p_mask_and_p_pos_may_add_up_to_one(corpus, initial_tagger) -> None:

@@ -136,9 +136,7 @@ def test_the_package_imports_neither_torch_nor_nlp_distill() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_file_behind(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "in.txt.tsv").write_text(
-        "sentence\n" + "".join(f"word{i} and more\n" for i in range(100_000))
-    )
+    (tmp_path / "in.txt.tsv").write_text("sentence\n" + "".join(f"word{i} and more\n" for i in range(20_000)))
     command = [
         sys.executable,
         "-m",
@@ -146,7 +144,7 @@ def test_an_interrupted_run_leaves_no_file_behind(tmp_path: Path, number: signal
         "--input",
         str(tmp_path / "in.txt.tsv"),
         "--n-iter",
-        "100",
+        "500",
     ]
     command += ["--output", str(tmp_path / "out.jsonl"), "--pos-tagger", "textblob"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,0 +1,93 @@
+"""A task of our own in files, a teacher of it, and the command line as tests call it."""
+
+import csv
+import random
+
+import pytest
+
+GOOD, BAD, NEUTRAL = ["good", "great", "fine"], ["bad", "dull", "never"], ["film", "movie", "plot", "story", "it", "was"]
+SIZES = {"train": 40, "validation": 10, "test": 12, "unlabelled": 15}
+MAX_LENGTH = ["--max-length", "32"]
+
+
+@pytest.fixture(scope="session")
+def own_files(tmp_path_factory):
+    """Folder with train.csv, validation.csv, test.csv (text, second, label, score) and unlabelled.csv (texts alone).
+
+    Each text holds a word of its split, a number of neutral words, and one that decides the label; the score counts
+    the words.
+    """
+    folder, source = tmp_path_factory.mktemp("own"), random.Random(0)
+    for split, size in SIZES.items():
+        rows, seen = [], set()
+        while len(rows) < size:
+            label = ("negative", "positive")[len(rows) % 2]
+            words = [f"{split}word", *source.choices(NEUTRAL, k=source.randint(2, 7))]
+            words.insert(source.randint(0, len(words)), source.choice(GOOD if label == "positive" else BAD))
+            text = " ".join(words)
+            if text not in seen:
+                seen.add(text)
+                second = " ".join(source.choices(NEUTRAL, k=4))
+                rows.append([text, second, label, len(words) + 0.5])
+        columns = ["text", "second"] if split == "unlabelled" else ["text", "second", "label", "score"]
+        with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(row[: len(columns)] for row in rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_options(own_files):
+    """The options that name the task in ``own_files``, its unlabelled rows left out."""
+    options = ["--task", "mine", "--text-column", "text"]
+    for split in ("train", "validation", "test"):
+        options += [f"--{split}-file", str(own_files / f"{split}.csv")]
+    return options
+
+
+@pytest.fixture(scope="session")
+def run_cli():
+    """``run_cli("label", "--output", path, ...)`` runs the command in this process and returns the exit code."""
+    from nlp_distill.cli import main
+
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="session")
+def fine_tune(run_cli, encoder_folder, data_options):
+    """``fine_tune(output, *more)``: the tiny encoder, fine-tuned on the task for an epoch."""
+
+    def run(output, *more):
+        training = ["--num-train-epochs", 1, "--learning-rate", "1e-2", *MAX_LENGTH]
+        return run_cli("finetune", "--model", encoder_folder, "--output", output, *data_options, *training, *more)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(fine_tune, tmp_path_factory):
+    """A fine-tuned teacher of the task."""
+    folder = tmp_path_factory.mktemp("models") / "teacher"
+    assert fine_tune(folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def distill_arguments(data_options, teacher_folder):
+    """``distill_arguments(output, *more)``: a tiny BiLSTM from the teacher in an epoch; later options win."""
+
+    def list_arguments(output, *more, teacher=teacher_folder, data=data_options):
+        student = ["--hidden-size", 6, "--head-size", 5, "--n-iter", 1]
+        student += [] if "--glove-file" in more else ["--embedding-size", 8]
+        training = ["--num-train-epochs", 1, *MAX_LENGTH, "--pos-tagger", "textblob"]
+        options = [*data, "--teacher", teacher, "--output", output, *student, *training, *more]
+        return ["distill", "bilstm", *map(str, options)]
+
+    return list_arguments
+
+
+@pytest.fixture(scope="session")
+def distill(run_cli, distill_arguments):
+    """``distill(output, *more)`` runs the command of ``distill_arguments`` and returns the exit code."""
+    return lambda *given, **named: run_cli(*distill_arguments(*given, **named))

@@ -1,0 +1,114 @@
+"""Loading models: precision, foreign code, and errors that say what is wrong with the name or the folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from data_augment.errors import InputError
+from nlp_distill.models import check_max_length, load_pretrained
+from nlp_distill.students import BiLSTMForSequenceClassification, build_bilstm
+
+
+@pytest.fixture
+def folder(encoder_folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(encoder_folder, tmp_path / "model"))
+
+
+def load_model(name, **kwargs):
+    return load_pretrained(AutoModelForSequenceClassification, name, **kwargs)
+
+
+def test_a_saved_model_comes_back(folder: Path) -> None:
+    model, plain = load_model(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    assert type(model) is type(plain)
+    for name, weight in plain.state_dict().items():
+        assert model.state_dict()[name].equal(weight), name
+    assert load_pretrained(AutoTokenizer, folder).tokenize("a good film") == ["a", "good", "film"]
+
+
+def test_a_half_precision_checkpoint_is_loaded_in_fp32_unless_asked_otherwise(folder: Path, tmp_path: Path) -> None:
+    AutoModelForSequenceClassification.from_pretrained(folder).bfloat16().save_pretrained(tmp_path / "half")
+    assert {weight.dtype for weight in load_model(tmp_path / "half").parameters()} == {torch.float32}
+    half = load_model(tmp_path / "half", dtype=torch.bfloat16)
+    assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
+
+
+def test_a_student_of_ours_loads_like_any_model(encoder_folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_pretrained(AutoTokenizer, encoder_folder)
+    build_bilstm(tokenizer, ("no", "yes"), hidden_size=4, embedding_size=4).save_pretrained(tmp_path / "student")
+    assert isinstance(load_model(tmp_path / "student"), BiLSTMForSequenceClassification)
+
+
+def test_code_that_comes_with_a_model_is_not_run_unless_asked_for(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "foreign", "auto_map": {"AutoConfig": "foreign.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise ValueError('it ran')\n")
+    with pytest.raises(InputError, match="comes with code of its own, which is not run; --trust-remote-code"):
+        load_model(folder)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(InputError, match="it ran"):
+        load_model(folder, trust_remote_code=True)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/nowhere/at/all", "no folder /nowhere/at/all"),
+        ("./nowhere", "no folder ./nowhere"),
+        ("../nowhere", "no folder ../nowhere"),
+        ("nobody/nothing", "cannot load 'nobody/nothing': no such folder here, and the hub did not answer"),
+        ("a/b/c", "cannot load 'a/b/c': no such folder here"),
+    ],
+)
+@pytest.mark.parametrize("kind", [AutoModelForSequenceClassification, AutoTokenizer])
+def test_a_name_that_leads_nowhere_is_refused(kind, name: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_pretrained(kind, name)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises(InputError, match="without a config.json"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match=r"notes.txt is a file; give the folder"):
+        load_model(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "no file named model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"torn"), "header"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "new"}'), "model type `new`"),
+    ],
+    ids=["no weights", "torn weights", "torn config", "unknown type"],
+)
+def test_a_damaged_folder_is_named_with_the_fault(folder: Path, damage, message: str) -> None:
+    damage(folder)
+    with pytest.raises(InputError) as error:
+        load_model(folder)
+    assert str(error.value).startswith(f"cannot load '{folder}': ") and message in str(error.value)
+    assert "\n" not in str(error.value) and "hub" not in str(error.value)
+
+
+def test_a_model_without_its_tokenizer_is_not_given_an_empty_one(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        load_pretrained(AutoTokenizer, folder)
+
+
+def test_rows_longer_than_the_models_positions_are_refused(make_bert, encoder_folder: Path) -> None:
+    check_max_length(make_bert(), 64)
+    with pytest.raises(InputError, match="max_length is 65, but the model reads at most 64 tokens"):
+        check_max_length(make_bert(), 65)
+    student = build_bilstm(load_pretrained(AutoTokenizer, encoder_folder), ("no", "yes"), hidden_size=4)
+    check_max_length(student, 100_000)  # an LSTM has no positions to run out of

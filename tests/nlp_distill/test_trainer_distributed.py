@@ -1,0 +1,142 @@
+"""Two processes train as one does on the same rows: the objective's parameters, the logs and a resume included.
+
+``accelerate launch --cpu --num_processes 2`` needs an MPI launcher for its second process and quietly starts one
+without it; ``--multi_gpu`` starts both, on the processor (gloo) where the training arguments say ``use_cpu``.
+"""
+
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nlp_distill.encoding import encode_rows
+
+# Run as a script by each of the two processes, and as a module by the test for the one-process run.
+SCRIPT = '''
+import json, sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
+
+from nlp_distill.objectives import HardLabels, Objective
+from nlp_distill.trainer import DistillationTrainer
+
+
+class Projection(Objective):
+    needs = frozenset({"hidden_states"})
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            self.projection = nn.Linear(16, 24)
+
+    def forward(self, student_outputs, teacher_outputs, batch, progress):
+        student, teacher = student_outputs.hidden_states[-1][:, 0], teacher_outputs.hidden_states[-1][:, 0]
+        return {"projection": (self.projection(student) - teacher).square().mean()}
+
+
+def train(folder, name, batch_size, accumulation, student="student", resume_from=None):
+    """Weights of student and objective go to ``<name>.safetensors``, all else to ``<name>.json``."""
+    rows = torch.load(folder / "rows.pt", weights_only=False)
+    trainer = DistillationTrainer(
+        model=AutoModelForSequenceClassification.from_pretrained(folder / student),
+        teacher=AutoModelForSequenceClassification.from_pretrained(folder / "teacher"),
+        objective=Projection() + HardLabels(),
+        args=TrainingArguments(
+            str(folder / name), num_train_epochs=2, per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation, per_device_eval_batch_size=3, optim="sgd", learning_rate=0.1,
+            max_grad_norm=0.5, train_sampling_strategy="group_by_length", logging_steps=2, save_strategy="steps",
+            save_steps=4, report_to="none", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
+        ),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(folder / "student"),
+        compute_metrics=lambda prediction: {},
+    )
+    trainer.train(resume_from_checkpoint=resume_from)
+    predictions = trainer.predict(rows).predictions
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / f"{name}.safetensors")
+        found = {
+            "processes": trainer.args.world_size,
+            "steps": trainer.state.global_step,
+            "logs": [entry for entry in trainer.state.log_history if "loss" in entry],
+            "predictions": predictions.tolist(),
+        }
+        (folder / f"{name}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    train(folder, "two", 2, 1)
+    train(folder, "two_resumed", 2, 1, "other_student", str(folder / "two" / "checkpoint-4"))
+    train(folder, "two_accumulated", 1, 2)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, make_bert, make_rows, tokenizer):
+    make_bert().save_pretrained(tmp_path / "student")
+    make_bert(seed=3).save_pretrained(tmp_path / "other_student")
+    make_bert(seed=7, hidden_size=24).save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "student")
+    torch.save(encode_rows(make_rows(24), tokenizer, ["text"], 64), tmp_path / "rows.pt")
+    (tmp_path / "train.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def launch_two_processes(folder):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 0))
+        except OSError as error:
+            pytest.skip(f"two processes cannot talk to each other here: {error}")
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("--main_process_port", str(port), str(folder / "train.py"), str(folder)),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+def read(folder, name):
+    return load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text())
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_two_processes_train_as_one_and_resume_as_if_they_had_never_stopped(folder):
+    runpy.run_path(str(folder / "train.py"))["train"](folder, "one", 4, 1)
+    launch_two_processes(folder)
+    weights, one = read(folder, "one")
+    assert one["processes"] == 1 and one["steps"] == 12
+    assert "objective.parts.0.projection.weight" in weights
+    for name in ("two", "two_resumed", "two_accumulated"):
+        found_weights, found = read(folder, name)
+        assert found["processes"] == 2 and found["steps"] == 12
+        assert_close(found_weights, weights)
+        torch.testing.assert_close(torch.tensor(found["predictions"]), torch.tensor(one["predictions"]), rtol=1e-4, atol=1e-5)
+    resumed, whole = read(folder, "two_resumed")[0], read(folder, "two")[0]
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    for entry, expected in zip(read(folder, "two")[1]["logs"], one["logs"], strict=True):
+        assert entry["projection"] + entry["hard_labels"] == pytest.approx(entry["loss"], rel=1e-4)
+        assert entry["projection"] == pytest.approx(expected["projection"], rel=1e-4)
+        assert entry["loss"] == pytest.approx(expected["loss"], rel=1e-4)
