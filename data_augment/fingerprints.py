@@ -68,12 +68,14 @@ def find_first_occurrences(fingerprints: np.ndarray) -> np.ndarray:
     return first
 
 
-class FingerprintSet:
-    """A set of 64-bit fingerprints in 8 bytes each, 16 while two parts are being merged.
+MERGE_LIMIT = 2**22  # members of the largest arrays that are made by merging: merging needs that much again
 
-    The members lie in sorted arrays whose sizes fall by at least a half from one to the next, so there are
-    about log2 of them, a look-up is a few binary searches, and each member is moved a logarithmic number of
-    times.
+
+class FingerprintSet:
+    """A set of 64-bit fingerprints in 8 bytes each, and some MB while two parts are being merged.
+
+    The members lie in sorted arrays whose sizes fall by at least a half from one to the next, up to a limit, so
+    there are few of them, a look-up is a few binary searches, and each member is moved a few times only.
     """
 
     def __init__(self, members: np.ndarray | None = None):
@@ -101,7 +103,7 @@ class FingerprintSet:
         return is_new
 
     def _append(self, part: np.ndarray) -> None:
-        while self._parts and len(self._parts[-1]) < 2 * len(part):
+        while self._parts and len(self._parts[-1]) < min(2 * len(part), MERGE_LIMIT - len(part)):
             part = np.concatenate([self._parts.pop(), part])
             part.sort(kind="stable")  # merges two sorted runs in linear time
         self._parts.append(part)

@@ -83,12 +83,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--model", default="packaged", help="'packaged' (with a random head) or a saved model's folder")
-    parser.add_argument("--task", default="tweets", help="tweets, or a GLUE name with --data-dir (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="packaged", help="'packaged' (with a random head) or a saved model's folder"
+    )
+    parser.add_argument(
+        "--task", default="tweets", help="tweets, or a GLUE name with --data-dir (default: %(default)s)"
+    )
     parser.add_argument("--data-dir", metavar="DIR", help="a GLUE folder")
-    parser.add_argument("--rows", type=int, default=6000, metavar="N", help="rows to label (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=6000, metavar="N", help="rows to label (default: %(default)s)"
+    )
     parser.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds to spread them over (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="rounds to spread them over (default: %(default)s)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures here too")
     return parser
 
@@ -100,7 +108,9 @@ def load_inputs(options: argparse.Namespace) -> tuple[Any, Any, list[dict[str, A
         InputError: for a model, task or number that cannot be had.
     """
     if options.rows < options.rounds or options.rounds < 1:
-        raise InputError(f"--rows is {options.rows} and --rounds {options.rounds}; give at least one row a round")
+        raise InputError(
+            f"--rows is {options.rows} and --rounds {options.rounds}; give at least one row a round"
+        )
     data = load_task(options.task, data_dir=options.data_dir)
     pool = data.unlabelled if data.unlabelled is not None else data.train
     order = random.Random(0).sample(range(len(pool)), min(options.rows, len(pool)))
@@ -205,7 +215,9 @@ def count_operations(model, lengths: np.ndarray) -> float:
     return float(2 * per_token * tokens.sum() + attention + 2 * per_row * len(tokens))
 
 
-def label_sorted(model, tokenizer, rows: list[dict[str, Any]], columns: tuple[str, ...], max_length: int) -> int:
+def label_sorted(
+    model, tokenizer, rows: list[dict[str, Any]], columns: tuple[str, ...], max_length: int
+) -> int:
     """Label as this package does; returns the tokens computed, padding included."""
     encoded = encode_rows(rows, tokenizer, columns, max_length)
     return compute_logits(Teacher(model), encoded, DistillationCollator(tokenizer))[1]
@@ -232,7 +244,9 @@ def label_by_pipeline(
 
 
 @torch.no_grad()
-def label_fixed(model, tokenizer, rows: list[dict[str, Any]], columns: tuple[str, ...], max_length: int) -> int:
+def label_fixed(
+    model, tokenizer, rows: list[dict[str, Any]], columns: tuple[str, ...], max_length: int
+) -> int:
     """Label in batches padded to the maximum length; returns the tokens computed, padding included."""
     computed = 0
     for start in range(0, len(rows), BATCH_ROWS):

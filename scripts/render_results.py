@@ -59,7 +59,7 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
         scores = [entry["score"] for entry in entries]
         spread = f" ({100 * min(scores):.1f}–{100 * max(scores):.1f})" if len(scores) > 1 else ""
         cells = [
-            TITLES.get(name, name),
+            TITLES.get(name, name) + _mark_selection(entries),
             f"{100 * fmean(scores):.1f}{spread}",
             f"{fmean(scores) / teacher:.1%}" if teacher else "",
             f"{entries[0]['parameters'] / 1e6:.2f} M",
@@ -71,11 +71,15 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
     without, student = (methods.get(f"bilstm_{arm}") for arm in ("without_teacher", "distilled"))
     if teacher and without and student:
         low, high = (fmean(entry["score"] for entry in entries) for entries in (without, student))
-        lines += [
-            "",
-            f"Gap closed: (student − without) / (teacher − without) = {(high - low) / (teacher - low):.0%}.",
-        ]
+        if teacher > low:
+            share = (high - low) / (teacher - low)
+            lines += ["", f"Gap closed: (student − without) / (teacher − without) = {share:.0%}."]
     return "\n".join(lines)
+
+
+def _mark_selection(entries: list[dict[str, Any]]) -> str:
+    """A mark for scores whose checkpoints were selected on the reported rows, as many papers do."""
+    return " (selected on the reported rows)" if any(entry.get("selected_on") == "dev" for entry in entries) else ""
 
 
 def replace_block(text: str, block: str) -> str:
@@ -84,7 +88,8 @@ def replace_block(text: str, block: str) -> str:
     _, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"error: README.md lacks the markers {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+    inside = f"\n{block}\n\n" if block else ""
+    return f"{before}{BEGIN}\n{inside}{END}{after}"
 
 
 def main() -> int:

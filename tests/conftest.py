@@ -41,7 +41,9 @@ def build_wordpiece(vocabulary: list[str], **settings):
     from tokenizers.models import WordPiece
     from transformers import PreTrainedTokenizerFast
 
-    ids = {piece: index for index, piece in enumerate(dict.fromkeys(vocabulary))}  # "a" is a word and a letter
+    ids = {
+        piece: index for index, piece in enumerate(dict.fromkeys(vocabulary))
+    }  # "a" is a word and a letter
     backend = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -122,7 +122,11 @@ def test_only_the_readers_errors_and_word_vectors_of_data_augment_are_used_below
     for module, path in list_modules("nlp_distill"):
         layer = layer_of(module)
         if layer is not None and layer < layer_of("nlp_distill.pipelines"):
-            used = {name for name in list_imports(module, path) if name in NAMES and name.startswith("data_augment")}
+            used = {
+                name
+                for name in list_imports(module, path)
+                if name in NAMES and name.startswith("data_augment")
+            }
             assert used - {"data_augment"} <= allowed, module
 
 
@@ -161,7 +165,13 @@ def test_data_augment_as_a_whole_runs_without_torch():
     assert loaded_by(code) & {"torch", "transformers", "nlp_distill"} == set()
 
 
-FRONT_DOORS = ["data_augment", "nlp_distill", "nlp_distill.objectives", "nlp_distill.students", "nlp_distill.tasks"]
+FRONT_DOORS = [
+    "data_augment",
+    "nlp_distill",
+    "nlp_distill.objectives",
+    "nlp_distill.students",
+    "nlp_distill.tasks",
+]
 
 
 @pytest.mark.parametrize("front_door", FRONT_DOORS)

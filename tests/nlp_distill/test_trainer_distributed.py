@@ -80,7 +80,7 @@ def train(folder, name, batch_size, accumulation, student="student", resume_from
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     train(folder, "two", 2, 1)
-    train(folder, "two_resumed", 2, 1, "other_student", str(folder / "two" / "checkpoint-4"))
+    train(folder, "two_resumed", 2, 1, "other_student", str(folder / "two" / "checkpoint-8"))
     train(folder, "two_accumulated", 1, 2)
 '''
 
@@ -108,7 +108,11 @@ def launch_two_processes(folder):
         *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
         *("--main_process_port", str(port), str(folder / "train.py"), str(folder)),
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr[-3000:]
 
@@ -120,7 +124,9 @@ def read(folder, name):
 def assert_close(found, expected):
     assert found.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found[name], expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_two_processes_train_as_one_and_resume_as_if_they_had_never_stopped(folder):
@@ -133,7 +139,9 @@ def test_two_processes_train_as_one_and_resume_as_if_they_had_never_stopped(fold
         found_weights, found = read(folder, name)
         assert found["processes"] == 2 and found["steps"] == 12
         assert_close(found_weights, weights)
-        torch.testing.assert_close(torch.tensor(found["predictions"]), torch.tensor(one["predictions"]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.tensor(found["predictions"]), torch.tensor(one["predictions"]), rtol=1e-4, atol=1e-5
+        )
     resumed, whole = read(folder, "two_resumed")[0], read(folder, "two")[0]
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     for entry, expected in zip(read(folder, "two")[1]["logs"], one["logs"], strict=True):

@@ -27,7 +27,9 @@ def glue(tmp_path, make_rows):
     folder = tmp_path / "glue" / "SST-2"
     folder.mkdir(parents=True)
     for name, count in (("train", 60), ("dev", 6)):
-        lines = [f"{row['text']} {name} {number}\t{row['label']}" for number, row in enumerate(make_rows(count))]
+        lines = [
+            f"{row['text']} {name} {number}\t{row['label']}" for number, row in enumerate(make_rows(count))
+        ]
         (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
     return tmp_path / "glue"
 
@@ -57,8 +59,22 @@ def test_every_way_is_measured_from_the_command_line(
     make_bert().save_pretrained(tmp_path / "teacher")
     tokenizer.save_pretrained(tmp_path / "teacher")
     monkeypatch.setattr(script, "measure_matmul", lambda: 50.0)
-    options = ["--model", tmp_path / "teacher", "--task", "sst2", "--data-dir", glue, "--rows", 40, "--max-length", 16]
-    assert script.main([str(option) for option in [*options, "--rounds", 2, "--json", tmp_path / "out.json"]]) == 0
+    options = [
+        "--model",
+        tmp_path / "teacher",
+        "--task",
+        "sst2",
+        "--data-dir",
+        glue,
+        "--rows",
+        40,
+        "--max-length",
+        16,
+    ]
+    assert (
+        script.main([str(option) for option in [*options, "--rounds", 2, "--json", tmp_path / "out.json"]])
+        == 0
+    )
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["matmul_gflops"] == 50.0 and report["rows"] == 40

@@ -1,0 +1,121 @@
+"""The README's tables are the files under scripts/results, and nothing else."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def render():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("render_results", ROOT / "scripts" / "render_results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def publish(folder: Path, method: str, task: str, seed: int, score: float, parameters: int, **more) -> None:
+    path = folder / method / task / f"{seed}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = {"method": method, "task": task, "seed": seed, "score": score, "metrics": {"accuracy": score}}
+    entry |= {"parameters": parameters, "parameters_without_embeddings": parameters // 2, "bytes": 4 * parameters}
+    path.write_text(json.dumps(entry | more))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    publish(folder, "teacher", "sst2", 0, 0.9, 22_700_000)
+    for seed, without, distilled in [(0, 0.80, 0.85), (1, 0.82, 0.87), (10, 0.84, 0.89)]:
+        publish(folder, "bilstm_without_teacher", "sst2", seed, without, 1_000_000)
+        publish(folder, "bilstm_distilled", "sst2", seed, distilled, 1_000_000)
+    publish(folder, "teacher", "mrpc", 0, 0.85, 22_700_000, metrics={"accuracy": 0.85, "f1": 0.9})
+    return folder
+
+
+TABLES = """\
+**mrpc**
+
+| model | accuracy | of the teacher's | parameters | not embeddings | MB | seeds |
+|---|---:|---:|---:|---:|---:|---:|
+| teacher, fine-tuned | 85.0 | 100.0% | 22.70 M | 11.35 M | 90.8 | 0 |
+
+**sst2**
+
+| model | accuracy | of the teacher's | parameters | not embeddings | MB | seeds |
+|---|---:|---:|---:|---:|---:|---:|
+| teacher, fine-tuned | 90.0 | 100.0% | 22.70 M | 11.35 M | 90.8 | 0 |
+| BiLSTM, without the teacher | 82.0 (80.0–84.0) | 91.1% | 1.00 M | 0.50 M | 4.0 | 0, 1, 10 |
+| BiLSTM, distilled | 87.0 (85.0–89.0) | 96.7% | 1.00 M | 0.50 M | 4.0 | 0, 1, 10 |
+
+Gap closed: (student − without) / (teacher − without) = 62%."""
+
+
+def test_the_tables_are_worked_out_from_the_files(render, results: Path) -> None:
+    assert render.render_tables(render.read_results(results)) == TABLES
+
+
+def test_other_methods_follow_and_selection_on_the_reported_rows_is_marked(render, tmp_path: Path) -> None:
+    publish(tmp_path, "teacher", "cola", 0, 0.5, 10_000_000, selected_on="dev")
+    publish(tmp_path, "another", "cola", 0, 0.4, 10_000_000, selected_on="train")
+    lines = render.render_tables(render.read_results(tmp_path)).splitlines()
+    assert lines[4].startswith("| teacher, fine-tuned (selected on the reported rows) | 50.0 |")
+    assert lines[5].startswith("| another | 40.0 | 80.0% |") and len(lines) == 6
+
+
+def test_no_gap_is_given_where_there_is_none(render, tmp_path: Path) -> None:
+    for method in ("teacher", "bilstm_without_teacher", "bilstm_distilled"):
+        publish(tmp_path, method, "sst2", 0, 0.8, 1_000_000)
+    assert "Gap closed" not in render.render_tables(render.read_results(tmp_path))
+
+
+def test_the_block_between_the_markers_alone_is_replaced(render) -> None:
+    page = f"before\n{render.BEGIN}\nold\n{render.END}\nafter\n"
+    new = render.replace_block(page, "new")
+    assert new == f"before\n{render.BEGIN}\n\nnew\n\n{render.END}\nafter\n"
+    assert render.replace_block(new, "new") == new
+    assert render.replace_block(page, "") == f"before\n{render.BEGIN}\n{render.END}\nafter\n"
+    with pytest.raises(SystemExit, match="lacks the markers"):
+        render.replace_block("no markers here", "new")
+
+
+def test_check_says_whether_the_readme_is_up_to_date_and_changes_nothing(
+    render, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    results.rename(tmp_path / "scripts" / "results")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{render.BEGIN}\n{render.END}\n", encoding="utf-8")
+    monkeypatch.setattr(render, "ROOT", tmp_path)
+
+    monkeypatch.setattr("sys.argv", ["render_results.py", "--check"])
+    assert render.main() == 1 and "out of date" in capsys.readouterr().out
+    assert TABLES not in readme.read_text(encoding="utf-8")
+
+    monkeypatch.setattr("sys.argv", ["render_results.py"])
+    assert render.main() == 0
+    assert readme.read_text(encoding="utf-8") == f"# Title\n\n{render.BEGIN}\n\n{TABLES}\n\n{render.END}\n"
+
+    monkeypatch.setattr("sys.argv", ["render_results.py", "--check"])
+    assert render.main() == 0 and "is up to date" in capsys.readouterr().out
+
+
+def test_the_readme_holds_the_tables_of_the_published_files(render) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if render.BEGIN not in readme:
+        pytest.skip("the README has no place for the tables yet")
+    tables = render.render_tables(render.read_results(ROOT / "scripts" / "results"))
+    assert readme == render.replace_block(readme, tables), "run scripts/render_results.py"
+
+
+def test_every_published_file_is_complete_and_lies_where_it_says() -> None:
+    wanted = {"method", "task", "seed", "score", "metrics", "config", "versions", "data", "wall_time_s", "command"}
+    for path in (ROOT / "scripts" / "results").rglob("*.json"):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        assert wanted <= set(entry), f"{path.name} lacks {sorted(wanted - set(entry))}"
+        assert path.parts[-3:] == (entry["method"], entry["task"], f"{entry['seed']}.json")
+        assert -1 <= entry["score"] <= 1 and entry["score"] == next(iter(entry["metrics"].values()))
