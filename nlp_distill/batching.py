@@ -106,7 +106,7 @@ class DistillationCollator:
         return batch
 
 
-def collate_labels(labels: Sequence[int | float | None]) -> Tensor:
+def collate_labels(labels: Sequence[Any]) -> Tensor:
     """Labels as (batch,) int64, or float32 for a regression; ``None`` becomes -100, or NaN among floats."""
     labels = [label.item() if hasattr(label, "item") else label for label in labels]  # of numpy, of torch
     if any(isinstance(label, float) for label in labels):

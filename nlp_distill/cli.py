@@ -41,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill import commands
+        from nlp_distill.results import describe_command
 
         options.training = commands.parse_training_arguments(rest)
-        options.command_line = " ".join(["nlp-distill", *(sys.argv[1:] if arguments is None else arguments)])
+        options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
         commands.quiet_libraries()
         getattr(commands, options.run)(options)
     except InputError as error:

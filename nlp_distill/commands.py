@@ -141,10 +141,14 @@ def distill_into_bilstm(
 ) -> dict:
     """The student pipeline with the options over ``config``; publishes the students' results where asked to."""
     from nlp_distill.pipelines.bilstm import distill_bilstm
-    from nlp_distill.results import publish_result
+    from nlp_distill.results import drop_place, publish_result
 
     config = configure_bilstm(config, options)
-    plain = dataclasses.asdict(config) | {"word_vectors": repr(config.word_vectors)}
+    plain = dataclasses.asdict(config)
+    source = plain["word_vectors"].get("source")
+    plain["word_vectors"] |= {"kind": type(config.word_vectors).__name__}
+    if source is not None:
+        plain["word_vectors"]["source"] = drop_place(source)
     described = {"config": plain, "command": options.command_line}
     results = distill_bilstm(config, data, teacher, output, described, options.overwrite)
     methods = {"student_without_teacher": "bilstm_without_teacher", "student": "bilstm_distilled"}
@@ -225,7 +229,7 @@ def publish_teacher(
 
     from nlp_distill.evaluation import describe_scores, describe_size, predict_logits
     from nlp_distill.models import load_pretrained
-    from nlp_distill.results import publish_result
+    from nlp_distill.results import drop_place, publish_result
 
     model = load_pretrained(AutoModelForSequenceClassification, folder)
     logits = predict_logits(
@@ -234,7 +238,11 @@ def publish_teacher(
     scores = describe_scores(data.task, logits, data.test["label"]) | describe_size(model, folder)
     context = {
         "validation_score": result["validation_score"],
-        "config": {"model": options.model, "max_length": options.max_length, "training": options.training},
+        "config": {
+            "model": drop_place(options.model),
+            "max_length": options.max_length,
+            "training": options.training,
+        },
         "data": data.fingerprints(),
         "selected_on": data.selected_on,
         "wall_time_s": result["seconds"],

@@ -112,7 +112,7 @@ def encode_rows(
 def iterate_chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     """Lists of up to ``size`` rows, in order; fast over a ``datasets.Dataset``, whose rows come in columns."""
     if hasattr(rows, "column_names") and hasattr(rows, "__len__"):
-        for start in range(0, len(rows), size):
+        for start in range(0, len(rows), size):  # type: ignore[arg-type]
             columns = rows[start : start + size]  # type: ignore[index]
             names = list(columns)
             yield [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]

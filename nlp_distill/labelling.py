@@ -132,7 +132,7 @@ def compute_logits(
         if progress is not None:
             progress.update(len(indices))
     if logits is None:
-        logits = np.empty((0, teacher.models[0].config.num_labels), dtype=np.float32)
+        logits = np.empty((0, teacher.models[0].config.num_labels or 1), dtype=np.float32)
     return logits, padded_tokens
 
 
@@ -269,7 +269,7 @@ def _label_shards(
             if shard.exists():
                 progress.update(len(chunk))
                 continue
-            logits = []
+            logits: list[np.ndarray] = []
             for teacher, tokenizer, collator in runners:
                 texts = [{column: row[column] for column in text_columns} for row in chunk]
                 encoded = encode_rows(texts, tokenizer, text_columns, max_length)

@@ -1,6 +1,7 @@
 """Result files: ``results.json`` and its Markdown table of a run, and one small published file per trained model."""
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,19 @@ def collect_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def describe_command(arguments: Sequence[str]) -> str:
+    """The command line as result files keep it, absolute paths by their last part."""
+    parts = (argument.rpartition("=") for argument in arguments)
+    return shlex.join(
+        ["nlp-distill", *(f"{option}{sign}{drop_place(value)}" for option, sign, value in parts)]
+    )
+
+
+def drop_place(value: str) -> str:
+    """An absolute path as its last part, all else as it is: published files name no place on one machine."""
+    return Path(value).name if Path(value).is_absolute() else value
 
 
 def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

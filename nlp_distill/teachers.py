@@ -49,7 +49,7 @@ class Teacher:
     def to(self, device: torch.device | str) -> "Teacher":
         """Move the models to ``device``."""
         for model in self.models:
-            model.to(device)
+            model.to(device)  # type: ignore[arg-type]
         return self
 
     @torch.no_grad()  # not inference_mode: its tensors may not be saved for the backward pass of a loss
@@ -67,7 +67,7 @@ class Teacher:
         inputs = select_teacher_inputs(batch)
         if len(self.models) == 1:
             outputs = self._run_model(0, inputs, needs)
-            outputs.logits = _reorder(outputs.logits, self._orders[0])
+            outputs.logits = _reorder(outputs["logits"], self._orders[0])
             return outputs
         if needs:
             raise InputError(
@@ -75,7 +75,8 @@ class Teacher:
                 "teacher can provide; give one teacher, or an objective over logits"
             )
         logits = [
-            _reorder(self._run_model(i, inputs, needs).logits, order) for i, order in enumerate(self._orders)
+            _reorder(self._run_model(i, inputs, needs)["logits"], order)
+            for i, order in enumerate(self._orders)
         ]
         return SequenceClassifierOutput(logits=torch.stack(logits, dim=1))
 

@@ -194,9 +194,8 @@ class DistillationTrainer(Trainer):
         """Add the mean of each term since the last log to the training logs."""
         if "loss" in logs and self._term_count:
             sums = torch.stack(list(self._term_sums.values()))
-            means = self.accelerator.reduce(
-                sums / self._term_count, "mean"
-            )  # over processes, as for the loss
+            # Over processes too, as the loss.
+            means: Any = self.accelerator.reduce(sums / self._term_count, "mean")
             logs = logs | dict(zip(self._term_sums, means.tolist(), strict=True))
             self._term_sums.clear()
             self._term_count = 0
@@ -208,7 +207,8 @@ class DistillationTrainer(Trainer):
         if self._signature_columns is None:
             inputs = self.accelerator.unwrap_model(self.model).student_inputs
             teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
-            self._signature_columns = [*sorted(inputs), *teacher_inputs, TEACHER_LOGITS, "labels", "label"]
+            columns: Any = [*sorted(inputs), *teacher_inputs, TEACHER_LOGITS, "labels", "label"]
+            self._signature_columns = columns
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset

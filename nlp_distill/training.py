@@ -57,7 +57,7 @@ def make_training_arguments(
         args = TrainingArguments(**settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"the training arguments do not fit: {' '.join(str(error).split())}") from error
-    for name in args.report_to:
+    for name in args.report_to or []:
         if name not in get_available_reporting_integrations():
             raise InputError(f"report_to is {name}, which is not installed; run `pip install {name}`")
     check_positive("learning_rate", args.learning_rate)

@@ -228,7 +228,9 @@ def label_by_pipeline(
 ) -> int:
     """Label with transformers' pipeline; returns the tokens computed, padding included."""
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
-    inputs = [dict(zip(("text", "text_pair"), map(row.get, columns), strict=False)) for row in rows]
+    inputs: list[Any] = [
+        dict(zip(("text", "text_pair"), map(row.get, columns), strict=False)) for row in rows
+    ]
     counted = 0
 
     def count(module, arguments, keywords):

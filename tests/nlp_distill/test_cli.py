@@ -171,10 +171,14 @@ def test_wrong_settings_do_not_occupy_the_output(fine_tune, tmp_path: Path) -> N
     assert fine_tune(tmp_path / "teacher") == 0
 
 
-def test_a_diverging_run_says_so_in_one_line(fine_tune, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_diverging_run_says_so_in_one_line(
+    fine_tune, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert fine_tune(tmp_path / "teacher", "--learning-rate", "1e30") == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith("error: the ") and "ower the learning rate" in lines[-1]  # loss, or outputs, are NaN
+    assert (
+        lines[-1].startswith("error: the ") and "ower the learning rate" in lines[-1]
+    )  # loss, or outputs, are NaN
 
 
 def test_finetune_replaces_a_head_of_another_size(
@@ -216,7 +220,9 @@ def test_evaluate_compares_models_with_the_first(
     assert run_cli("evaluate", *models, *data_options, "--max-length", 32) == 0
     header, _, first, second = capsys.readouterr().out.splitlines()
     assert header.startswith("| model | accuracy | macro_f1 | agrees with teacher |")
-    assert first.startswith(f"| {teacher_folder} |") and "|  |" in first  # it agrees with itself: nothing to say
+    assert (
+        first.startswith(f"| {teacher_folder} |") and "|  |" in first
+    )  # it agrees with itself: nothing to say
     assert second.startswith(f"| {encoder_folder} |") and "%" in second
 
 
@@ -265,7 +271,15 @@ def record_trainers(patch: pytest.MonkeyPatch) -> list:
 @pytest.fixture(scope="module")
 def distilled(distill, own_files: Path, tmp_path_factory) -> Distilled:
     run = Distilled(tmp_path_factory.mktemp("distilled"))
-    options = ["--unlabelled-file", own_files / "unlabelled.csv", "--seeds", 0, 1, "--results-dir", run.published]
+    options = [
+        "--unlabelled-file",
+        own_files / "unlabelled.csv",
+        "--seeds",
+        0,
+        1,
+        "--results-dir",
+        run.published,
+    ]
     with pytest.MonkeyPatch.context() as patch:
         run.trainers = record_trainers(patch)
         run.code = distill(run.output, *options)
@@ -282,19 +296,29 @@ def test_results_json_has_every_promised_key(distilled: Distilled, own_files: Pa
         assert ("agreement" in model) == (name != "teacher")
         assert Path(model["path"]).is_dir()
     teacher, without, student = (results["models"][name]["score"] for name in results["models"])
-    assert results["retention"] == pytest.approx(student / teacher) if teacher else results["retention"] is None
+    assert (
+        results["retention"] == pytest.approx(student / teacher) if teacher else results["retention"] is None
+    )
     if teacher > without:
         assert results["gap_closed"] == pytest.approx((student - without) / (teacher - without))
     else:
         assert results["gap_closed"] is None
-    assert results["models"]["student"]["score"] == pytest.approx(np.mean(results["models"]["student"]["scores"]))
+    assert results["models"]["student"]["score"] == pytest.approx(
+        np.mean(results["models"]["student"]["scores"])
+    )
     rows = {name: part["rows"] for name, part in results["data"].items()}
     assert rows == {"train": 40, "validation": 10, "test": 12, "unlabelled": 15}
     assert all(len(part["sha256"]) == 64 for part in (*results["data"].values(), results["transfer_set"]))
-    assert results["transfer_set"]["rows"] > 55 and set(results["transfer_set"]["rules"]) == {"mask", "pos", "ngram"}
+    assert results["transfer_set"]["rows"] > 55 and set(results["transfer_set"]["rules"]) == {
+        "mask",
+        "pos",
+        "ngram",
+    }
     assert {"transfer_set", "labelling", "student", "student_without_teacher"} <= set(results["timings_s"])
     assert {"python", "torch", "transformers", "nlp_distill"} <= set(results["versions"])
-    assert results["config"]["hidden_size"] == 6 and results["config"]["training"] == {"num_train_epochs": 1.0}
+    assert results["config"]["hidden_size"] == 6 and results["config"]["training"] == {
+        "num_train_epochs": 1.0
+    }
     assert results["command"].startswith("nlp-distill distill bilstm --task mine")
     assert results["selected_on"] == "validation"
 
@@ -312,7 +336,18 @@ def test_one_result_file_is_published_for_each_student_and_seed(distilled: Disti
     assert files == [f"{method}/mine/{seed}.json" for method in methods for seed in (0, 1)]
     for name in files:
         entry = json.loads((distilled.published / name).read_text(encoding="utf-8"))
-        wanted = {"method", "task", "seed", "score", "metrics", "config", "versions", "data", "wall_time_s", "command"}
+        wanted = {
+            "method",
+            "task",
+            "seed",
+            "score",
+            "metrics",
+            "config",
+            "versions",
+            "data",
+            "wall_time_s",
+            "command",
+        }
         assert wanted <= set(entry)
         assert f"{entry['method']}/{entry['task']}/{entry['seed']}.json" == name
         assert entry["score"] == entry["metrics"]["accuracy"] and 0 <= entry["score"] <= 1
@@ -349,7 +384,9 @@ def encoded(dataset, tokenizer) -> Counter:
 
 @pytest.fixture(scope="module")
 def own_task(own_files: Path):
-    files = {f"{split}_file": own_files / f"{split}.csv" for split in ("train", "validation", "test", "unlabelled")}
+    files = {
+        f"{split}_file": own_files / f"{split}.csv" for split in ("train", "validation", "test", "unlabelled")
+    }
     return load_task("mine", text_column="text", **files)
 
 
@@ -388,11 +425,14 @@ def test_the_vocabulary_comes_from_train_and_unlabelled_rows_alone(distilled: Di
 
 def test_seeds_differ_and_both_arms_have_the_same_student(distilled: Distilled) -> None:
     weights = {
-        folder.name: load_file(folder / "model.safetensors") for folder in distilled.output.glob("student*-seed*")
+        folder.name: load_file(folder / "model.safetensors")
+        for folder in distilled.output.glob("student*-seed*")
     }
     shapes = {name: {key: value.shape for key, value in tensors.items()} for name, tensors in weights.items()}
     assert len(weights) == 4 and len({str(shape) for shape in shapes.values()}) == 1
-    assert not weights["student-seed0"]["classifier.weight"].equal(weights["student-seed1"]["classifier.weight"])
+    assert not weights["student-seed0"]["classifier.weight"].equal(
+        weights["student-seed1"]["classifier.weight"]
+    )
 
 
 def test_a_saved_student_loads_in_a_fresh_process(distilled: Distilled) -> None:
@@ -416,7 +456,11 @@ def test_a_saved_student_loads_in_a_fresh_process(distilled: Distilled) -> None:
 
 
 def test_a_second_run_reuses_every_stage(
-    distill, distilled: Distilled, own_files: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    distill,
+    distilled: Distilled,
+    own_files: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainers, before = record_trainers(monkeypatch), distilled.results
     options = ["--unlabelled-file", own_files / "unlabelled.csv", "--seeds", 0, 1, "--num-workers", 2]
@@ -463,7 +507,12 @@ def test_glove_vectors_of_a_text_file_become_the_students_words(
     vectors = {"good": [1.5, -2.5, 0.5], "bad": [-1.0, 2.0, 0.25], "film": [0.125, 0.5, -0.75]}
     lines = [" ".join([word, *map(str, vector)]) for word, vector in vectors.items()]
     (tmp_path / "glove.txt").write_text("\n".join(lines) + "\n")
-    frozen = ["--learning-rate", "1e-12", "--glove-file", tmp_path / "glove.txt"]  # so that the vectors are seen
+    frozen = [
+        "--learning-rate",
+        "1e-12",
+        "--glove-file",
+        tmp_path / "glove.txt",
+    ]  # so that the vectors are seen
     assert distill(tmp_path / "d", "--no-baseline", *frozen) == 0
     words = AutoTokenizer.from_pretrained(tmp_path / "d" / "student-seed0").get_vocab()
     matrix = load_file(tmp_path / "d" / "student-seed0" / "model.safetensors")["embeddings.weight"]

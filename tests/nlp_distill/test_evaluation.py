@@ -32,7 +32,9 @@ def run_row_by_row(model, tokenizer, rows, columns: tuple[str, ...], max_length:
     for row in rows:
         inputs = tokenizer(*(row[column] for column in columns), truncation=True, max_length=max_length)
         with torch.no_grad():
-            logits.append(model(**{name: torch.tensor([ids]) for name, ids in inputs.items()}).logits[0].numpy())
+            logits.append(
+                model(**{name: torch.tensor([ids]) for name, ids in inputs.items()}).logits[0].numpy()
+            )
     return np.stack(logits)
 
 
@@ -41,7 +43,9 @@ def test_logits_are_those_of_the_plain_model_row_by_row(make_bert, make_rows, to
     model, rows = make_bert(hidden_dropout_prob=0.5).train(), make_rows(30)
     logits = predict_logits(model, tokenizer, Dataset.from_list(rows), task, max_length=10)
     assert logits.shape == (30, 2) and not model.training
-    np.testing.assert_allclose(logits, run_row_by_row(model, tokenizer, rows, task.text_columns, 10), atol=1e-5)
+    np.testing.assert_allclose(
+        logits, run_row_by_row(model, tokenizer, rows, task.text_columns, 10), atol=1e-5
+    )
 
 
 def test_classes_follow_the_task_where_the_model_has_another_order(make_bert, make_rows, tokenizer) -> None:

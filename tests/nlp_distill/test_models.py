@@ -31,7 +31,9 @@ def test_a_saved_model_comes_back(folder: Path) -> None:
     assert load_pretrained(AutoTokenizer, folder).tokenize("a good film") == ["a", "good", "film"]
 
 
-def test_a_half_precision_checkpoint_is_loaded_in_fp32_unless_asked_otherwise(folder: Path, tmp_path: Path) -> None:
+def test_a_half_precision_checkpoint_is_loaded_in_fp32_unless_asked_otherwise(
+    folder: Path, tmp_path: Path
+) -> None:
     AutoModelForSequenceClassification.from_pretrained(folder).bfloat16().save_pretrained(tmp_path / "half")
     assert {weight.dtype for weight in load_model(tmp_path / "half").parameters()} == {torch.float32}
     half = load_model(tmp_path / "half", dtype=torch.bfloat16)
@@ -40,7 +42,9 @@ def test_a_half_precision_checkpoint_is_loaded_in_fp32_unless_asked_otherwise(fo
 
 def test_a_student_of_ours_loads_like_any_model(encoder_folder: Path, tmp_path: Path) -> None:
     tokenizer = load_pretrained(AutoTokenizer, encoder_folder)
-    build_bilstm(tokenizer, ("no", "yes"), hidden_size=4, embedding_size=4).save_pretrained(tmp_path / "student")
+    build_bilstm(tokenizer, ("no", "yes"), hidden_size=4, embedding_size=4).save_pretrained(
+        tmp_path / "student"
+    )
     assert isinstance(load_model(tmp_path / "student"), BiLSTMForSequenceClassification)
 
 
@@ -48,7 +52,9 @@ def test_code_that_comes_with_a_model_is_not_run_unless_asked_for(folder: Path, 
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "foreign", "auto_map": {"AutoConfig": "foreign.Config"}}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise ValueError('it ran')\n")
+    (folder / "foreign.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise ValueError('it ran')\n"
+    )
     with pytest.raises(InputError, match="comes with code of its own, which is not run; --trust-remote-code"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()

@@ -47,7 +47,10 @@ def test_the_bilstm_defaults_are_those_of_tang_et_al() -> None:
     assert config.hard_weight == 0.0  # section 3.2: MSE on logits alone is best
     assert config.adadelta and bilstm.ADADELTA_RHO == 0.95  # section 4.2
     assert bilstm.TRAINING["learning_rate"] == 1.0 and bilstm.TRAINING["num_train_epochs"] == 30
-    assert bilstm.TRAINING["per_device_train_batch_size"] == 50 and bilstm.TRAINING["lr_scheduler_type"] == "constant"
+    assert (
+        bilstm.TRAINING["per_device_train_batch_size"] == 50
+        and bilstm.TRAINING["lr_scheduler_type"] == "constant"
+    )
     assert config.word_vectors == TeacherWordPieces(300)  # 300 numbers a word, as the paper's word2vec
     assert config.baseline and config.seeds == (0,) and config.training == {} == config.baseline_training
 
@@ -124,14 +127,18 @@ def test_a_setting_out_of_range_is_refused_where_it_is_made(make) -> None:
 
 
 def test_settings_at_the_ends_of_their_ranges_are_taken() -> None:
-    BiLSTMDistillation(hidden_size=1, head_size=1, dropout=0.0, hard_weight=1.0, seeds=(0, 2**32 - 1), max_length=8)
+    BiLSTMDistillation(
+        hidden_size=1, head_size=1, dropout=0.0, hard_weight=1.0, seeds=(0, 2**32 - 1), max_length=8
+    )
     TransferSetConfig(n_iter=0, unlabelled_n_iter=0, p_mask=0.5, p_pos=0.5, p_ngram=1.0, max_ngram=1)
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
 
 
-def test_finetune_options_reach_the_trainer(run_cli, data_options, encoder_folder: Path, tmp_path, monkeypatch) -> None:
+def test_finetune_options_reach_the_trainer(
+    run_cli, data_options, encoder_folder: Path, tmp_path, monkeypatch
+) -> None:
     seen = stop_at(monkeypatch, finetune, "DistillationTrainer")
     options = ["--learning-rate", "3e-4", "--weight_decay=0.2", "--seed", 5, "--max-length", 9]
     with pytest.raises(Stop):
@@ -143,17 +150,25 @@ def test_finetune_options_reach_the_trainer(run_cli, data_options, encoder_folde
     assert len(seen["eval_dataset"]) == 10 and "objective" not in seen
 
 
-def test_transfer_set_options_reach_the_augmenter(distill, own_files: Path, tmp_path: Path, monkeypatch) -> None:
+def test_transfer_set_options_reach_the_augmenter(
+    distill, own_files: Path, tmp_path: Path, monkeypatch
+) -> None:
     seen = stop_at(monkeypatch, bilstm, "write_transfer_set")
     rules = ["--p-mask", 0.2, "--p-pos", 0.3, "--p-ngram", 0.5, "--max-ngram", 3]
     copies = ["--n-iter", 4, "--unlabelled-n-iter", 1, "--num-workers", 2]
     with pytest.raises(Stop):
         distill(tmp_path / "d", *rules, *copies, "--unlabelled-file", own_files / "unlabelled.csv")
-    assert [str(rule) for rule in seen["rules"]] == ["MaskRule(p=0.2)", "PosRule(p=0.3)", "NgramRule(p=0.5, max_n=3)"]
+    assert [str(rule) for rule in seen["rules"]] == [
+        "MaskRule(p=0.2)",
+        "PosRule(p=0.3)",
+        "NgramRule(p=0.5, max_n=3)",
+    ]
     assert (seen["n_iter"], seen["unlabelled_n_iter"], seen["num_workers"]) == (4, 1, 2)
     assert seen["pos_tagger"] == "textblob" and seen["seed"] == 0
     assert len(seen["arguments"][0]) == 40 and len(seen["unlabelled"]) == 15
-    assert seen["text_column"] == "text" and seen["text_pair_column"] is None and seen["label_column"] == "label"
+    assert (
+        seen["text_column"] == "text" and seen["text_pair_column"] is None and seen["label_column"] == "label"
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adadelta", "adamw"])
@@ -196,7 +211,9 @@ def test_the_baseline_takes_the_rate_that_is_best_on_validation(distill, tmp_pat
     assert distill(tmp_path / "d", *options, "--results-dir", tmp_path / "r") == 0
 
     def validation_score(folder: str) -> float:
-        return json.loads((tmp_path / "d" / folder / FINISHED).read_text())["result"]["entry"]["validation_score"]
+        return json.loads((tmp_path / "d" / folder / FINISHED).read_text())["result"]["entry"][
+            "validation_score"
+        ]
 
     tried = {rate: validation_score(f"student_without_teacher-lr{rate:g}-seed0") for rate in (1e-6, 1.0)}
     best = max(tried, key=lambda rate: tried[rate])
@@ -288,7 +305,14 @@ def test_the_demo_runs_end_to_end_and_its_second_run_trains_nothing(
     assert rows == {"train": 200, "validation": 40, "test": 60, "unlabelled": 100}
     assert results["task"] == "tweets" and results["models"]["teacher"]["parameters"] > 22_000_000
     assert results["models"]["student"]["bytes"] < results["models"]["teacher"]["bytes"] / 20
-    folders = ["labels", "student-seed0", "student_without_teacher-seed0", "teacher", "teacher_scores", "transfer_set"]
+    folders = [
+        "labels",
+        "student-seed0",
+        "student_without_teacher-seed0",
+        "teacher",
+        "teacher_scores",
+        "transfer_set",
+    ]
     assert sorted(path.name for path in output.iterdir() if path.is_dir()) == folders
     assert all((output / folder / FINISHED).exists() for folder in folders)
 

@@ -8,6 +8,7 @@ import pytest
 from nlp_distill.results import (
     collect_versions,
     compute_retention,
+    describe_command,
     merge_seeds,
     publish_result,
     render_model_table,
@@ -34,7 +35,9 @@ def models_of(teacher: float, student: float, without: float | None = None) -> d
         (models_of(-0.1, 0.1, 0.0), None, None),
     ],
 )
-def test_retention_and_gap_closed_by_hand(models: dict, retention: float | None, gap_closed: float | None) -> None:
+def test_retention_and_gap_closed_by_hand(
+    models: dict, retention: float | None, gap_closed: float | None
+) -> None:
     ratios = compute_retention(models)
     assert ratios["retention"] == (None if retention is None else pytest.approx(retention))
     assert ratios["gap_closed"] == (None if gap_closed is None else pytest.approx(gap_closed))
@@ -163,6 +166,22 @@ def test_a_published_file_has_its_path_and_content(tmp_path: Path) -> None:
         **context,
         "versions": collect_versions(),
     }
+
+
+def test_the_command_is_kept_without_the_places_of_one_machine() -> None:
+    arguments = [
+        "finetune",
+        "--data-dir",
+        "/data/glue",
+        "--output=/runs/a b",
+        "--model",
+        "org/name",
+        "--seed",
+        "1",
+    ]
+    assert describe_command(arguments) == (
+        "nlp-distill finetune --data-dir glue '--output=a b' --model org/name --seed 1"
+    )
 
 
 def test_versions_name_python_and_the_packages_that_decide_a_result() -> None:

@@ -100,7 +100,9 @@ def test_overwrite_brings_the_old_result_back_where_the_new_inputs_are_refused(f
     run_stage("work", folder, INPUTS, Builder())
     with pytest.raises(InputError):
         run_stage("work", folder, {**INPUTS, "seed": 1}, Builder(InputError("refused")), overwrite=True)
-    assert run_stage("work", folder, INPUTS, Builder())["call"] == 1  # reused: its builder would return the same
+    assert (
+        run_stage("work", folder, INPUTS, Builder())["call"] == 1
+    )  # reused: its builder would return the same
     assert [path.name for path in folder.parent.iterdir()] == ["stage"]
     assert sorted(path.name for path in folder.iterdir()) == ["part1", FINISHED]
 

@@ -67,7 +67,8 @@ def train(folder, name, batch_size, accumulation, student="student", resume_from
     predictions = trainer.predict(rows).predictions
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / f"{name}.safetensors")
+        state = {key: value.contiguous() for key, value in model.state_dict().items()}
+        save_file(state, folder / f"{name}.safetensors")
         found = {
             "processes": trainer.args.world_size,
             "steps": trainer.state.global_step,

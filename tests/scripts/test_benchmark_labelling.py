@@ -97,7 +97,7 @@ def test_all_ways_pad_as_they_say(script, make_bert, make_rows, tokenizer):
     assert script.label_sorted(*arguments) <= 64 * lengths.max()
 
 
-@pytest.mark.parametrize("options", [["--rows", "2"], ["--rounds", "0"], ["--model", "/no/such/folder"]])
+@pytest.mark.parametrize("options", [["--rows", "1"], ["--rounds", "0"], ["--model", "/no/such/folder"]])
 def test_wrong_options_end_in_one_line_and_exit_code_2(script, glue, capsys, options):
     assert script.main(["--task", "sst2", "--data-dir", str(glue), *options]) == 2
     error = capsys.readouterr().err

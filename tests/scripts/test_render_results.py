@@ -22,7 +22,11 @@ def publish(folder: Path, method: str, task: str, seed: int, score: float, param
     path = folder / method / task / f"{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = {"method": method, "task": task, "seed": seed, "score": score, "metrics": {"accuracy": score}}
-    entry |= {"parameters": parameters, "parameters_without_embeddings": parameters // 2, "bytes": 4 * parameters}
+    entry |= {
+        "parameters": parameters,
+        "parameters_without_embeddings": parameters // 2,
+        "bytes": 4 * parameters,
+    }
     path.write_text(json.dumps(entry | more))
 
 
@@ -113,7 +117,18 @@ def test_the_readme_holds_the_tables_of_the_published_files(render) -> None:
 
 
 def test_every_published_file_is_complete_and_lies_where_it_says() -> None:
-    wanted = {"method", "task", "seed", "score", "metrics", "config", "versions", "data", "wall_time_s", "command"}
+    wanted = {
+        "method",
+        "task",
+        "seed",
+        "score",
+        "metrics",
+        "config",
+        "versions",
+        "data",
+        "wall_time_s",
+        "command",
+    }
     for path in (ROOT / "scripts" / "results").rglob("*.json"):
         entry = json.loads(path.read_text(encoding="utf-8"))
         assert wanted <= set(entry), f"{path.name} lacks {sorted(wanted - set(entry))}"
