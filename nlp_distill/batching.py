@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from data_augment.errors import InputError
 from nlp_distill.objectives.hard_labels import UNLABELLED
 
 TEACHER_PREFIX = "teacher_"  # a column teacher_input_ids is the teacher's own encoding of the row
@@ -67,9 +68,18 @@ class DistillationCollator:
         tokenizer: the student's tokenizer; it says how to pad ``input_ids`` and what belongs to them.
         teacher_tokenizer: the teacher's, where rows carry the teacher's own encoding.
         pad_to_multiple_of: round padded lengths up to a multiple of this (8 suits GPUs with mixed precision).
+
+    Raises:
+        InputError: if a tokenizer has no padding token.
     """
 
     def __init__(self, tokenizer, teacher_tokenizer=None, pad_to_multiple_of: int = 1):
+        for given in filter(None, (tokenizer, teacher_tokenizer)):
+            if given.pad_token_id is None:
+                raise InputError(
+                    f"the tokenizer {given.name_or_path or type(given).__name__} has no padding token; "
+                    "set one, for example tokenizer.pad_token = tokenizer.eos_token"
+                )
         self.tokenizer = tokenizer
         self.teacher_tokenizer = teacher_tokenizer or tokenizer
         self.pad_to_multiple_of = pad_to_multiple_of

@@ -32,10 +32,7 @@ class Teacher:
         self.tokenizer = tokenizer
         for model in self.models:
             freeze(model)
-        self._orders: list[list[int] | None] = [
-            match_labels(read_labels(self.models[0].config), read_labels(model.config))
-            for model in self.models
-        ]
+        self._orders = self._match_all(read_labels(self.models[0].config))
 
     def match_labels(self, student_config) -> None:
         """Reorder the logits to the student's labels where both name the same labels in another order.
@@ -43,8 +40,13 @@ class Teacher:
         Raises:
             InputError: if the label sets differ.
         """
-        labels = read_labels(student_config)
-        self._orders = [match_labels(labels, read_labels(model.config)) for model in self.models]
+        self._orders = self._match_all(read_labels(student_config))
+
+    def _match_all(self, labels: tuple[str, ...]) -> list[list[int] | None]:
+        own = [read_labels(model.config) for model in self.models]
+        if is_anonymous(labels):  # says nothing: the first teacher whose labels have names speaks for all
+            labels = next((names for names in own if not is_anonymous(names)), labels)
+        return [match_labels(labels, names) for names in own]
 
     def to(self, device: torch.device | str) -> "Teacher":
         """Move the models to ``device``."""
@@ -112,6 +114,11 @@ def read_labels(config) -> tuple[str, ...]:
     return tuple(config.id2label[i] for i in range(config.num_labels))
 
 
+def is_anonymous(labels: Sequence[str]) -> bool:
+    """Whether these are the names that transformers invents where a config has none: ``LABEL_0``, ..."""
+    return list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
+
+
 def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -> list[int] | None:
     """How to pick the teacher's logits so that they follow the student's labels.
 
@@ -124,7 +131,7 @@ def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -
         InputError: if the two sides have different labels.
     """
     student, teacher = list(student_labels), list(teacher_labels)
-    anonymous = any(labels == [f"LABEL_{i}" for i in range(len(labels))] for labels in (student, teacher))
+    anonymous = is_anonymous(student) or is_anonymous(teacher)
     if student == teacher or (anonymous and len(student) == len(teacher)):
         return None
     if sorted(student) != sorted(teacher) or len(set(teacher)) != len(teacher):

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from nlp_distill import batching
+from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator, LengthGroupedSampler, collate_labels
 from nlp_distill.encoding import encode_rows
 
@@ -227,3 +228,12 @@ def test_labels_keep_their_kind_and_missing_ones_become_minus_100(labels, expect
 def test_a_missing_label_among_numbers_becomes_nan():
     collated = collate_labels([0.5, None])
     assert collated[0] == 0.5 and collated[1].isnan()
+
+
+def test_a_tokenizer_without_a_padding_token_is_refused_with_advice(tokenizer):
+    from copy import deepcopy
+
+    bare = deepcopy(tokenizer)
+    bare.pad_token = None
+    with pytest.raises(InputError, match="has no padding token; set one"):
+        DistillationCollator(bare)

@@ -112,6 +112,14 @@ def test_teachers_of_different_label_orders_follow_the_first(make_bert, batch):
     torch.testing.assert_close(logits[:, 0], logits[:, 1])
 
 
+def test_named_teachers_agree_among_themselves_beside_one_without_names(make_bert, batch):
+    anonymous = make_bert(labels=("LABEL_0", "LABEL_1", "LABEL_2"))
+    named = make_bert(1, LABELS)
+    permuted = permute_labels(named, [2, 0, 1], make_bert)
+    logits = Teacher([anonymous, named, permuted]).run(batch)["logits"]
+    torch.testing.assert_close(logits[:, 2], logits[:, 1])
+
+
 def test_different_labels_are_refused_and_the_message_names_both(make_bert):
     teacher = Teacher(make_bert(labels=("entailment", "not_entailment")))
     with pytest.raises(InputError) as caught:
