@@ -205,6 +205,11 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
     )
     student.add_argument("--embedding-size", type=int)
     student.add_argument(
+        "--vocabulary-size",
+        type=int,
+        help="keep only so many word pieces; embeddings are most of a small student",
+    )
+    student.add_argument(
         "--hidden-size",
         type=int,
         help="LSTM units per direction: 150 (head 200) or 300 (head 400) in the paper",

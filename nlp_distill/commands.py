@@ -9,7 +9,8 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.limits import check_whole
-from nlp_distill.stages import announce, is_main_process, make_folder, run_stage
+from nlp_distill.processes import is_main_process
+from nlp_distill.stages import announce, make_folder, run_stage
 from nlp_distill.tasks import TaskData, load_task, packaged_teacher_path
 
 
@@ -172,16 +173,19 @@ def configure_bilstm(config, options: argparse.Namespace):
     from nlp_distill.pipelines.bilstm import GloveWords, RandomWordPieces, TeacherWordPieces
 
     kind = options.embeddings or ("glove" if options.glove_file else None)
-    size = options.embedding_size
+    sizes = {"size": options.embedding_size, "vocabulary_size": options.vocabulary_size}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
     if kind == "glove":
-        if size is not None:
+        if sizes:
             raise InputError(
-                "--embedding-size does not go with --embeddings glove; the vectors have their own size"
+                "--embedding-size and --vocabulary-size do not go with --embeddings glove, whose vectors have a size"
             )
         config = dataclasses.replace(config, word_vectors=GloveWords(options.glove_file))
-    elif kind or size is not None:
+    elif kind:
         vectors = RandomWordPieces if kind == "random" else TeacherWordPieces
-        config = dataclasses.replace(config, word_vectors=vectors(300 if size is None else size))
+        config = dataclasses.replace(config, word_vectors=vectors(**sizes))
+    elif sizes:
+        config = dataclasses.replace(config, word_vectors=dataclasses.replace(config.word_vectors, **sizes))
     names: tuple[str, ...] = (
         "hidden_size",
         "head_size",

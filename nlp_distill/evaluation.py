@@ -1,10 +1,13 @@
 """Score a model on a split: the task's metrics, calibration, agreement with the teacher, size."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from nlp_distill.batching import DistillationCollator
@@ -87,3 +90,29 @@ def load_logits(path: Path) -> dict[str, np.ndarray]:
     """What :func:`save_logits` kept."""
     with np.load(path, allow_pickle=False) as logits:
         return {name: logits[name] for name in logits.files}
+
+
+def measure_speed(
+    models: Mapping[str, tuple[PreTrainedModel, Any]], texts: Sequence[tuple[str, ...]], max_length: int
+) -> dict[str, float]:
+    """Median milliseconds from one text (or pair) to its logits, tokenisation included, for each model.
+
+    The models take turns on every text, in one process with its current number of threads, so that their ratios hold
+    on a machine that is busy with other things too.
+
+    Args:
+        models: (model, tokenizer) by name.
+        texts: the texts; the first tenth warms up and is not counted.
+        max_length: tokens a text.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    with torch.inference_mode():
+        for text in texts:
+            for name, (model, tokenizer) in models.items():
+                started = time.perf_counter()
+                encoded = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt").to(model.device)
+                accepted = {key: value for key, value in encoded.items() if key in tokenizer.model_input_names}
+                model.eval()(**accepted).logits.cpu()
+                times[name].append(time.perf_counter() - started)
+    warm_up = len(texts) // 10
+    return {name: 1000 * median(values[warm_up:]) for name, values in times.items()}

@@ -116,6 +116,13 @@ def render_results(results: Mapping[str, Any]) -> str:
             for key, model in results["models"].items()
         )
         lines.append(f"- On {name}: {scores}.")
+    if "speed" in results:
+        speed, median = results["speed"], results["speed"]["median_ms"]
+        lines.append(
+            f"- One text at a time, from text to logits, side by side on {speed['threads']} thread(s): teacher "
+            f"{median['teacher']:.1f} ms, student {median['student']:.1f} ms, "
+            f"**{median['teacher'] / median['student']:.1f}× faster** (median of {speed['texts']} test texts)."
+        )
     transfer = results["transfer_set"]
     lines.append(
         f"- Seeds of the students: {', '.join(map(str, results['seeds']))}. Labelled rows: "

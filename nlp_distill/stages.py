@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.processes import is_main_process, join_processes
 
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
 
@@ -44,9 +45,7 @@ def run_stage(
         InputError: if the folder holds the result of other inputs (naming what differs) or files that are not ours,
             or cannot be written.
     """
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = join_processes()
     wanted = json.loads(json.dumps(inputs))
     replaced = _enter(title, folder, wanted, overwrite) if state.is_main_process else None
     state.wait_for_everyone()
@@ -124,11 +123,6 @@ def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     differing = [key for key in sorted(left | right) if left.get(key) != right.get(key)]
     shown = [f"{key}: {_short(left.get(key))} there, {_short(right.get(key))} now" for key in differing[:3]]
     return "; ".join(shown) + ("; ..." if len(differing) > 3 else "")
-
-
-def is_main_process() -> bool:
-    """Whether this process writes and speaks: the only one, or the first under ``accelerate launch``."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def announce(message: str) -> None:

@@ -12,6 +12,7 @@ from transformers.integrations import get_available_reporting_integrations
 from data_augment.errors import InputError
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
+from nlp_distill.processes import runs_on_cpu
 from nlp_distill.tasks import Task
 from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError, find_last_checkpoint
 
@@ -47,7 +48,8 @@ def make_training_arguments(
     """
     if "seed" in overrides:
         raise InputError("seed is no training argument here; give the run's own --seed or --seeds")
-    settings = {**COMMON, **defaults, **overrides, "seed": seed, "output_dir": str(output_dir)}
+    settings = {**COMMON, "use_cpu": runs_on_cpu(), **defaults, **overrides}
+    settings |= {"seed": seed, "output_dir": str(output_dir)}
     if (
         settings["eval_strategy"] == "steps"
     ):  # the best checkpoint can only be one that was both scored and saved

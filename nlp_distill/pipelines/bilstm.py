@@ -32,6 +32,7 @@ from nlp_distill.evaluation import (
     describe_scores,
     describe_size,
     load_logits,
+    measure_speed,
     predict_logits,
     save_logits,
     score_majority,
@@ -40,8 +41,9 @@ from nlp_distill.labelling import hash_file, hash_weights, label_file, load_labe
 from nlp_distill.limits import check_positive, check_share, check_whole
 from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
+from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
-from nlp_distill.stages import announce, is_main_process, run_stage
+from nlp_distill.stages import announce, run_stage
 from nlp_distill.students import (
     build_bilstm,
     embeddings_from_glove,
@@ -70,20 +72,27 @@ TRAINING: dict[str, Any] = {
     "logging_steps": 200,
 }
 ADADELTA_RHO = 0.95  # §4.2
+SPEED_TEXTS = 200  # test texts that teacher and student are timed on
 
 
 @dataclass(frozen=True)
 class TeacherWordPieces:
-    """Start from the teacher's word-piece vectors (reduced by PCA), trimmed to the pieces that the corpus uses."""
+    """Start from the teacher's word-piece vectors (reduced by PCA), trimmed to the pieces that the corpus uses.
+
+    Args:
+        size: numbers a piece; at most the teacher's width is used.
+        vocabulary_size: at most so many pieces, the most frequent; ``None`` for all that occur.
+    """
 
     size: int = 300
+    vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_whole("embedding_size", self.size, at_least=1)
+        check_vectors(self.size, self.vocabulary_size)
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
-        trimmed, kept_ids = trim_vocabulary(tokenizer, texts)
+        trimmed, kept_ids = trim_vocabulary(tokenizer, texts, max_size=self.vocabulary_size)
         return trimmed, embeddings_from_teacher(teacher, kept_ids, min(self.size, teacher.config.hidden_size))
 
 
@@ -92,13 +101,14 @@ class RandomWordPieces:
     """The same trimmed word pieces with random vectors: nothing of the teacher is in them."""
 
     size: int = 300
+    vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_whole("embedding_size", self.size, at_least=1)
+        check_vectors(self.size, self.vocabulary_size)
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
-        trimmed, kept_ids = trim_vocabulary(tokenizer, texts)
+        trimmed, kept_ids = trim_vocabulary(tokenizer, texts, max_size=self.vocabulary_size)
         generator = torch.Generator().manual_seed(0)
         return trimmed, torch.randn(len(kept_ids), self.size, generator=generator) * 0.3
 
@@ -121,6 +131,13 @@ class GloveWords:
         matrix, coverage = embeddings_from_glove(words, glove)
         announce(f"GloVe has vectors for {coverage:.1%} of the student's {len(words):,} words")
         return words, matrix
+
+
+def check_vectors(size: int, vocabulary_size: int | None) -> None:
+    """Refuse sizes that no embedding matrix has."""
+    check_whole("embedding_size", size, at_least=1)
+    if vocabulary_size is not None:
+        check_whole("vocabulary_size", vocabulary_size, at_least=1)
 
 
 WordVectors = TeacherWordPieces | RandomWordPieces | GloveWords
@@ -273,6 +290,7 @@ def distill_bilstm(
             **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
         },
         "baseline_tuning": runs["student_without_teacher"][0].get("tuning") if config.baseline else None,
+        "speed": stages.compare_speed(config.seeds[0]),
         "versions": collect_versions(),
         **described,
     }
@@ -460,6 +478,19 @@ class _Stages:
             build,
             every_process=True,
         )
+
+    def compare_speed(self, seed: int) -> dict[str, Any]:
+        """Teacher and student side by side on test texts, one at a time, on the CPU or accelerator at hand."""
+        folder = self.output / f"student-seed{seed}"
+        student = load_pretrained(AutoModelForSequenceClassification, folder).to(self.teacher.device)
+        models = {
+            "teacher": (self.teacher, self.tokenizer),
+            "student": (student, load_pretrained(AutoTokenizer, folder)),
+        }
+        rows = self.data.test.select(range(min(SPEED_TEXTS, len(self.data.test))))
+        texts = [tuple(row[column] for column in self.task.text_columns) for row in rows]
+        speeds = measure_speed(models, texts, self.config.max_length)
+        return {"median_ms": speeds, "texts": len(texts), "threads": torch.get_num_threads()}
 
     def _optimizer(self, learning_rate: float):
         if not self.config.adadelta:

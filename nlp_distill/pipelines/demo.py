@@ -31,15 +31,15 @@ def plan_demo(full: bool) -> DemoBudget:
     """The budget of ``nlp-distill demo``, or of ``nlp-distill demo --full``."""
     return DemoBudget(
         labelled_rows=8_000 if full else 4_000,
-        unlabelled_rows=None if full else 14_000,
+        unlabelled_rows=None if full else 12_000,
         teacher_training={"num_train_epochs": 3 if full else 2, "learning_rate": 1e-4},
         distillation=BiLSTMDistillation(
-            word_vectors=TeacherWordPieces(300),
+            word_vectors=TeacherWordPieces(150, vocabulary_size=8_000),
             transfer_set=TransferSetConfig(n_iter=4 if full else 1, unlabelled_n_iter=2 if full else 0),
             adadelta=False,
             training={
                 "learning_rate": 2e-3,
-                "num_train_epochs": 8 if full else 7,
+                "num_train_epochs": 8 if full else 6,
                 "per_device_train_batch_size": 64,
                 "lr_scheduler_type": "linear",
                 "max_grad_norm": 1.0,

@@ -257,7 +257,7 @@ CASES = {
     # --- student and transfer set
     "size of GloVe vectors": (
         f"{DISTILL} --embeddings glove --embedding-size 8",
-        "--embedding-size does not go with",
+        "--embedding-size and --vocabulary-size do not go with",
     ),
     "missing GloVe file": (
         f"{DISTILL} --glove-file {{own}}/nowhere.txt",

@@ -48,7 +48,7 @@ def test_the_module_and_the_console_script_print_the_same_help(package: str) -> 
     assert by_script.stdout.startswith(f"usage: {script.name}")
 
 
-def test_help_answers_within_a_second_and_loads_nothing_heavy() -> None:
+def test_help_costs_less_than_a_second_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from nlp_distill.cli import main\n"
@@ -57,15 +57,13 @@ def test_help_answers_within_a_second_and_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy', 'nltk', 'sklearn'}\n"
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )
-    seconds = []
-    for _ in range(3):  # the best of three: another process may hold the core
-        started = time.perf_counter()
-        result = run_process(sys.executable, "-c", code)
-        seconds.append(time.perf_counter() - started)
-        assert result.returncode == 0, result.stderr
-        if seconds[-1] < 1.0:
-            return
-    pytest.fail(f"--help took {min(seconds):.1f} s")
+    before = os.times()
+    result = run_process(sys.executable, "-c", code)
+    after = os.times()
+    assert result.returncode == 0, result.stderr
+    # Processor time, because the wall clock of a busy machine says nothing about the command.
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    assert seconds < 1.0
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -1,0 +1,26 @@
+"""One process or several: who writes and speaks, and how they wait for each other."""
+
+import os
+
+
+def runs_on_cpu() -> bool:
+    """Whether training runs on the CPU: it was asked for (``ACCELERATE_USE_CPU``), or there is no accelerator."""
+    import torch
+    from accelerate.utils import parse_flag_from_env
+
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+
+
+def join_processes():
+    """accelerate's ``PartialState``: this process among those that a launcher started.
+
+    On a CPU, accelerate sees the other processes only when it is told that the CPU is meant.
+    """
+    from accelerate import PartialState
+
+    return PartialState(cpu=True) if runs_on_cpu() else PartialState()
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and speaks: the only one, or the first that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
