@@ -110,8 +110,12 @@ def measure_speed(
         for text in texts:
             for name, (model, tokenizer) in models.items():
                 started = time.perf_counter()
-                encoded = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt").to(model.device)
-                accepted = {key: value for key, value in encoded.items() if key in tokenizer.model_input_names}
+                encoded = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt").to(
+                    model.device
+                )
+                accepted = {
+                    key: value for key, value in encoded.items() if key in tokenizer.model_input_names
+                }
                 model.eval()(**accepted).logits.cpu()
                 times[name].append(time.perf_counter() - started)
     warm_up = len(texts) // 10

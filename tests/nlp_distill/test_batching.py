@@ -7,8 +7,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from nlp_distill import batching
 from data_augment.errors import InputError
+from nlp_distill import batching
 from nlp_distill.batching import DistillationCollator, LengthGroupedSampler, collate_labels
 from nlp_distill.encoding import encode_rows
 

@@ -175,7 +175,7 @@ def test_a_diverging_run_says_so_in_one_line(
     assert fine_tune(tmp_path / "teacher", "--learning-rate", "1e30") == 1
     lines = capsys.readouterr().err.splitlines()
     assert (
-        lines[-1].startswith("error: the ") and "ower the learning rate" in lines[-1]
+        lines[-1].startswith("error: the ") and "debtor the learning rate" in lines[-1]
     )  # loss, or outputs, are NaN
 
 
