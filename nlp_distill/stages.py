@@ -78,7 +78,7 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool) -> Path | Non
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file; choose another name, for a folder")
     finished = _read(folder / FINISHED)
-    if finished is not None and finished["inputs"] == wanted:
+    if finished is not None and not describe_difference(finished["inputs"], wanted):
         announce(f"{title}: reusing {folder} (finished earlier)")
         return None
     replaced = None
@@ -88,7 +88,7 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool) -> Path | Non
             raise InputError(
                 f"{folder} exists and was not made by this command; choose another output, or remove it yourself"
             )
-        if found == wanted:
+        if not describe_difference(found, wanted):
             announce(f"{title}: continuing in {folder}")
         elif overwrite:
             replaced = _set_aside(folder, finished is not None)
@@ -118,7 +118,10 @@ def make_folder(folder: Path) -> None:
 
 
 def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Name up to three settings that differ, with both values, nested ones as ``outer.inner``."""
+    """Name up to three settings that differ, with both values, nested ones as ``outer.inner``; "" if none does.
+
+    A setting that is left out is one that is ``None``: results outlive the version that had no such setting.
+    """
     left, right = _flatten(found), _flatten(wanted)
     differing = [key for key in sorted(left | right) if left.get(key) != right.get(key)]
     shown = [f"{key}: {_short(left.get(key))} there, {_short(right.get(key))} now" for key in differing[:3]]

@@ -461,6 +461,6 @@ def test_a_process_without_a_network_answers_soon_and_in_one_line(tmp_path: Path
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.startswith("error: cannot load sst2 from the hub") and result.stderr.count("\n") == 1
     assert (
-        time.perf_counter() - started < 60
+        time.perf_counter() - started < 180
     )  # nearly all of it is importing; the hub's own retries take minutes
     assert not (tmp_path / "out").exists()

@@ -67,6 +67,15 @@ def test_other_inputs_are_refused_by_the_names_of_what_differs(folder: Path) -> 
     assert json.loads((folder / FINISHED).read_text())["inputs"]["seed"] == 0
 
 
+def test_a_result_from_before_a_setting_existed_is_reused_where_it_is_not_set(folder: Path) -> None:
+    run_stage("work", folder, INPUTS, Builder())
+    newer = INPUTS | {"data": {"train": "abc", "trimmed_to": None}, "extras": {}}
+    assert run_stage("work", folder, newer, Builder(RuntimeError("made again")))["call"] == 1
+    newer["data"] = {"train": "abc", "trimmed_to": 100}
+    with pytest.raises(InputError, match="data.trimmed_to: nothing there, 100 now"):
+        run_stage("work", folder, newer, Builder())
+
+
 def test_an_unfinished_stage_of_other_inputs_is_refused_too(folder: Path) -> None:
     with pytest.raises(RuntimeError):
         run_stage("work", folder, INPUTS, Builder(RuntimeError("crash")))
