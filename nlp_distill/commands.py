@@ -78,7 +78,7 @@ def run_label(options: argparse.Namespace) -> None:
 
 def run_distill_bilstm(options: argparse.Namespace) -> None:
     """``nlp-distill distill bilstm``."""
-    from nlp_distill.pipelines.bilstm import BiLSTMDistillation
+    from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation
 
     data = load_data(options)
     results = distill_into_bilstm(options, BiLSTMDistillation(), data, options.teacher, Path(options.output))
@@ -170,7 +170,7 @@ def distill_into_bilstm(
 
 def configure_bilstm(config, options: argparse.Namespace):
     """``config`` with the given options in place; options left out keep its values."""
-    from nlp_distill.pipelines.bilstm import GloveWords, RandomWordPieces, TeacherWordPieces
+    from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
 
     kind = options.embeddings or ("glove" if options.glove_file else None)
     sizes = {"size": options.embedding_size, "vocabulary_size": options.vocabulary_size}

@@ -53,6 +53,21 @@ class EncodedRows(torch.utils.data.Dataset):
             None if self.teacher_logits is None else self.teacher_logits[order],
         )
 
+    def label_by_teacher(self) -> "EncodedRows":
+        """The same rows; those without a label get the teacher's: its most likely class, or its value.
+
+        Tang et al. 2019, section 3.2, so that the hard-label term covers the whole transfer set. Needs
+        ``teacher_logits`` of one teacher, (rows, classes).
+        """
+        logits = self.teacher_logits
+        if logits is None or logits.ndim != 2:
+            raise ValueError("labels by the teacher need teacher_logits of shape (rows, classes)")
+        answers = logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1)
+        if self.labels is None:
+            return EncodedRows(self.columns, self.offsets, answers, logits)
+        missing = np.isnan(self.labels) if self.labels.dtype.kind == "f" else self.labels == UNLABELLED
+        return EncodedRows(self.columns, self.offsets, np.where(missing, answers, self.labels), logits)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

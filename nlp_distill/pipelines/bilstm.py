@@ -12,9 +12,8 @@ that its corpus never uses left out; and checkpoints are selected on rows held o
 ones (the paper selects on dev).
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,6 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from data_augment.errors import InputError
-from data_augment.glove import load_glove
-from data_augment.rules import MaskRule, NgramRule, PosRule, Rule, check_iterations, combine_rules
 from data_augment.transfer_set import write_transfer_set
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import (
@@ -38,196 +34,19 @@ from nlp_distill.evaluation import (
     score_majority,
 )
 from nlp_distill.labelling import hash_file, hash_weights, label_file, load_labelled, summarise
-from nlp_distill.limits import check_positive, check_share, check_whole
 from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
+from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
 from nlp_distill.stages import announce, run_stage
-from nlp_distill.students import (
-    build_bilstm,
-    embeddings_from_glove,
-    embeddings_from_teacher,
-    trim_vocabulary,
-    word_tokenizer,
-)
+from nlp_distill.students import build_bilstm
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels, warn_if_not_fine_tuned
 from nlp_distill.trainer import DistillationTrainer
-from nlp_distill.training import (
-    MAX_SEED,
-    MIN_LENGTH,
-    make_training_arguments,
-    score_predictions,
-    train_and_save,
-)
+from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
 
-TRAINING: dict[str, Any] = {
-    "learning_rate": 1.0,  # §4.2, with Adadelta
-    "num_train_epochs": 30,  # §4.2; the best on validation is kept
-    "per_device_train_batch_size": 50,  # §4.2 for SST-2; 256 for QQP and MNLI
-    "lr_scheduler_type": "constant",
-    "weight_decay": 0.0,
-    "max_grad_norm": 0.0,  # the paper does not clip
-    "logging_steps": 200,
-}
-ADADELTA_RHO = 0.95  # §4.2
 SPEED_TEXTS = 200  # test texts that teacher and student are timed on
-
-
-@dataclass(frozen=True)
-class TeacherWordPieces:
-    """Start from the teacher's word-piece vectors (reduced by PCA), trimmed to the pieces that the corpus uses.
-
-    Args:
-        size: numbers a piece; at most the teacher's width is used.
-        vocabulary_size: at most so many pieces, the most frequent; ``None`` for all that occur.
-    """
-
-    size: int = 300
-    vocabulary_size: int | None = None
-
-    def __post_init__(self) -> None:
-        check_vectors(self.size, self.vocabulary_size)
-
-    def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
-        """The student's tokenizer and (vocabulary, size) matrix."""
-        trimmed, kept_ids = trim_vocabulary(tokenizer, texts, max_size=self.vocabulary_size)
-        return trimmed, embeddings_from_teacher(teacher, kept_ids, min(self.size, teacher.config.hidden_size))
-
-
-@dataclass(frozen=True)
-class RandomWordPieces:
-    """The same trimmed word pieces with random vectors: nothing of the teacher is in them."""
-
-    size: int = 300
-    vocabulary_size: int | None = None
-
-    def __post_init__(self) -> None:
-        check_vectors(self.size, self.vocabulary_size)
-
-    def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
-        """The student's tokenizer and (vocabulary, size) matrix."""
-        trimmed, kept_ids = trim_vocabulary(tokenizer, texts, max_size=self.vocabulary_size)
-        generator = torch.Generator().manual_seed(0)
-        return trimmed, torch.randn(len(kept_ids), self.size, generator=generator) * 0.3
-
-
-@dataclass(frozen=True)
-class GloveWords:
-    """Whole words with GloVe vectors: the packaged 50-d ones, or those of a text file."""
-
-    source: str | None = None
-
-    def __post_init__(self) -> None:
-        # Seen now, not when the labelling is done.
-        if self.source is not None and not Path(self.source).is_file():
-            raise InputError(f"no file {self.source}; give GloVe vectors as text, one word a line")
-
-    def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
-        """The student's tokenizer and (vocabulary, size) matrix."""
-        glove = load_glove(self.source)
-        words = word_tokenizer(texts, glove_words=set(glove.words), min_count=2)
-        matrix, coverage = embeddings_from_glove(words, glove)
-        announce(f"GloVe has vectors for {coverage:.1%} of the student's {len(words):,} words")
-        return words, matrix
-
-
-def check_vectors(size: int, vocabulary_size: int | None) -> None:
-    """Refuse sizes that no embedding matrix has."""
-    check_whole("embedding_size", size, at_least=1)
-    if vocabulary_size is not None:
-        check_whole("vocabulary_size", vocabulary_size, at_least=1)
-
-
-WordVectors = TeacherWordPieces | RandomWordPieces | GloveWords
-
-
-@dataclass(frozen=True)
-class TransferSetConfig:
-    """How the transfer set is made (section 3.1 of the paper)."""
-
-    n_iter: int | None = None  # None: 20, and 10 for pairs (§4.2)
-    p_mask: float = 0.1  # §3.1
-    p_pos: float = 0.1  # §3.1
-    p_ngram: float = 0.25  # §3.1
-    max_ngram: int = 5  # §3.1
-    unlabelled_n_iter: int | None = None  # None: as n_iter
-    pos_tagger: str = "auto"
-    num_workers: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n_iter", "unlabelled_n_iter"):
-            if getattr(self, name) is not None:
-                check_iterations(getattr(self, name), name)
-        combine_rules(self.rules)
-        check_whole("num_workers", self.num_workers, at_least=1)
-        check_whole("the transfer set's seed", self.seed, at_least=0)
-
-    @property
-    def rules(self) -> list[Rule]:
-        """The three rules with their numbers."""
-        return [MaskRule(self.p_mask), PosRule(self.p_pos), NgramRule(self.p_ngram, self.max_ngram)]
-
-    def describe(self) -> dict[str, Any]:
-        """The settings that the rows depend on, as plain values: the number of workers is none of them."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}
-
-
-@dataclass(frozen=True)
-class BiLSTMDistillation:
-    """Settings of the pipeline; the defaults are the paper's.
-
-    Args:
-        word_vectors: what the student's embeddings start from.
-        hidden_size: LSTM units a direction: 150, or 300 (the paper's two sizes).
-        head_size: width of the hidden layer above; ``None`` for the paper's 200 and 400.
-        embedding_channels: 2 adds a frozen copy of the embeddings beside the tuned one.
-        dropout: between the hidden layer and the output.
-        hard_weight: alpha above; 0 is the paper's best.
-        transfer_set: how the transfer set is made.
-        seeds: one student for each.
-        baseline: also train the same student without the teacher.
-        max_length: tokens a row.
-        adadelta: Adadelta with rho 0.95 as in the paper; else the optimiser of ``TrainingArguments``.
-        training: fields of ``TrainingArguments`` over ``TRAINING``, for both students.
-        baseline_training: the same over ``training``, for the student without the teacher alone.
-        baseline_learning_rates: rates to try for the student without the teacher, so that the comparison is fair to
-            it: the rate with the best validation score (first seed) is taken for all seeds.
-        trust_remote_code: run code that comes with the teacher.
-    """
-
-    word_vectors: WordVectors = TeacherWordPieces()
-    hidden_size: int = 150
-    head_size: int | None = None
-    embedding_channels: int = 1
-    dropout: float = 0.3
-    hard_weight: float = 0.0
-    transfer_set: TransferSetConfig = TransferSetConfig()
-    seeds: tuple[int, ...] = (0,)
-    baseline: bool = True
-    max_length: int = 128
-    adadelta: bool = True
-    training: Mapping[str, Any] = field(default_factory=dict)
-    baseline_training: Mapping[str, Any] = field(default_factory=dict)
-    baseline_learning_rates: tuple[float, ...] = ()
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        check_whole("hidden_size", self.hidden_size, at_least=1)
-        if self.head_size is not None:
-            check_whole("head_size", self.head_size, at_least=1)
-        check_whole("embedding_channels", self.embedding_channels, at_least=1, at_most=2)
-        check_share("dropout", self.dropout, below_one=True)
-        check_share("hard_weight", self.hard_weight)
-        check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
-        for rate in self.baseline_learning_rates:
-            check_positive("a learning rate of the baseline", rate)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
 
 
 def distill_bilstm(
@@ -529,7 +348,9 @@ class _Stages:
     def _encode(self, rows, tokenizer) -> EncodedRows:
         if not hasattr(rows, "features"):
             rows = Dataset(rows)
-        return encode_rows(rows, tokenizer, self.task.text_columns, self.config.max_length)
+        encoded = encode_rows(rows, tokenizer, self.task.text_columns, self.config.max_length)
+        cached = encoded.teacher_logits is not None
+        return encoded.label_by_teacher() if cached and self.config.hard_weight else encoded
 
     def _corpus(self) -> Iterable[str]:
         """The texts that decide the student's vocabulary: what both students may learn from, never dev or test."""
@@ -539,18 +360,3 @@ class _Stages:
 
     def _sources(self) -> Sequence[str]:
         return ("train",) if self.data.unlabelled is None else ("train", "unlabelled")
-
-
-def describe_student(config: BiLSTMDistillation) -> dict[str, Any]:
-    """The settings that shape the student, as plain values."""
-    names = (
-        "hidden_size",
-        "head_size",
-        "embedding_channels",
-        "dropout",
-        "hard_weight",
-        "max_length",
-        "adadelta",
-    )
-    vectors = {"kind": type(config.word_vectors).__name__, **dataclasses.asdict(config.word_vectors)}
-    return {"word_vectors": vectors} | {name: getattr(config, name) for name in names}

@@ -7,7 +7,8 @@ budget. The paper's 30 epochs of Adadelta over 20 augmented copies would take ho
 from dataclasses import dataclass
 from typing import Any
 
-from nlp_distill.pipelines.bilstm import BiLSTMDistillation, TeacherWordPieces, TransferSetConfig
+from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, TransferSetConfig
+from nlp_distill.pipelines.word_vectors import TeacherWordPieces
 
 
 @dataclass(frozen=True)

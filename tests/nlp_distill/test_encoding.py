@@ -144,3 +144,16 @@ def test_chunks_hold_all_rows_in_order(as_rows, count):
     chunks = list(iterate_chunks(as_rows(rows), 3))
     assert [row for chunk in chunks for row in chunk] == rows
     assert [len(chunk) for chunk in chunks] == [3] * (count // 3) + ([count % 3] if count % 3 else [])
+
+
+def test_rows_without_a_label_take_the_teachers_and_others_keep_theirs():
+    logits = np.array([[0.1, 2.0], [3.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    offsets = np.array([0, 1, 2, 3])
+    tokens = {"input_ids": np.array([5, 6, 7], dtype=np.int32)}
+    filled = EncodedRows(tokens, offsets, np.array([0, -100, -100]), logits).label_by_teacher()
+    assert filled.labels.tolist() == [0, 0, 1]
+    assert EncodedRows(tokens, offsets, None, logits).label_by_teacher().labels.tolist() == [1, 0, 1]
+    values = EncodedRows(tokens, offsets, np.array([0.5, np.nan, 2.0], dtype=np.float32), logits[:, :1])
+    assert values.label_by_teacher().labels.tolist() == [0.5, 3.0, 2.0]
+    with pytest.raises(ValueError, match="need teacher_logits"):
+        EncodedRows(tokens, offsets).label_by_teacher()

@@ -10,13 +10,8 @@ from data_augment.errors import InputError
 from nlp_distill.commands import configure_bilstm
 from nlp_distill.objectives import HardLabels, LogitRegression
 from nlp_distill.pipelines import bilstm, demo, finetune
-from nlp_distill.pipelines.bilstm import (
-    BiLSTMDistillation,
-    GloveWords,
-    RandomWordPieces,
-    TeacherWordPieces,
-    TransferSetConfig,
-)
+from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, TransferSetConfig
+from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
 from nlp_distill.schedules import value_at
 from nlp_distill.stages import FINISHED
 from nlp_distill.training import make_training_arguments

@@ -1,0 +1,125 @@
+"""The settings of BERT -> BiLSTM, with the paper's numbers: Tang et al. 2019, arXiv 1903.12136."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_augment.errors import InputError
+from data_augment.rules import MaskRule, NgramRule, PosRule, Rule, check_iterations, combine_rules
+from nlp_distill.limits import check_positive, check_share, check_whole
+from nlp_distill.pipelines.word_vectors import TeacherWordPieces, WordVectors
+from nlp_distill.training import MAX_SEED, MIN_LENGTH
+
+TRAINING: dict[str, Any] = {
+    "learning_rate": 1.0,  # §4.2, with Adadelta
+    "num_train_epochs": 30,  # §4.2; the best on validation is kept
+    "per_device_train_batch_size": 50,  # §4.2 for SST-2; 256 for QQP and MNLI
+    "lr_scheduler_type": "constant",
+    "weight_decay": 0.0,
+    "max_grad_norm": 0.0,  # the paper does not clip
+    "logging_steps": 200,
+}
+ADADELTA_RHO = 0.95  # §4.2
+
+
+@dataclass(frozen=True)
+class TransferSetConfig:
+    """How the transfer set is made (section 3.1 of the paper)."""
+
+    n_iter: int | None = None  # None: 20, and 10 for pairs (§4.2)
+    p_mask: float = 0.1  # §3.1
+    p_pos: float = 0.1  # §3.1
+    p_ngram: float = 0.25  # §3.1
+    max_ngram: int = 5  # §3.1
+    unlabelled_n_iter: int | None = None  # None: as n_iter
+    pos_tagger: str = "auto"
+    num_workers: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_iter", "unlabelled_n_iter"):
+            if getattr(self, name) is not None:
+                check_iterations(getattr(self, name), name)
+        combine_rules(self.rules)
+        check_whole("num_workers", self.num_workers, at_least=1)
+        check_whole("the transfer set's seed", self.seed, at_least=0)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The three rules with their numbers."""
+        return [MaskRule(self.p_mask), PosRule(self.p_pos), NgramRule(self.p_ngram, self.max_ngram)]
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that the rows depend on, as plain values: the number of workers is none of them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}
+
+
+@dataclass(frozen=True)
+class BiLSTMDistillation:
+    """Settings of the pipeline; the defaults are the paper's.
+
+    Args:
+        word_vectors: what the student's embeddings start from.
+        hidden_size: LSTM units a direction: 150, or 300 (the paper's two sizes).
+        head_size: width of the hidden layer above; ``None`` for the paper's 200 and 400.
+        embedding_channels: 2 adds a frozen copy of the embeddings beside the tuned one.
+        dropout: between the hidden layer and the output.
+        hard_weight: alpha above; 0 is the paper's best.
+        transfer_set: how the transfer set is made.
+        seeds: one student for each.
+        baseline: also train the same student without the teacher.
+        max_length: tokens a row.
+        adadelta: Adadelta with rho 0.95 as in the paper; else the optimiser of ``TrainingArguments``.
+        training: fields of ``TrainingArguments`` over ``TRAINING``, for both students.
+        baseline_training: the same over ``training``, for the student without the teacher alone.
+        baseline_learning_rates: rates to try for the student without the teacher, so that the comparison is fair to
+            it: the rate with the best validation score (first seed) is taken for all seeds.
+        trust_remote_code: run code that comes with the teacher.
+    """
+
+    word_vectors: WordVectors = TeacherWordPieces()
+    hidden_size: int = 150
+    head_size: int | None = None
+    embedding_channels: int = 1
+    dropout: float = 0.3
+    hard_weight: float = 0.0
+    transfer_set: TransferSetConfig = TransferSetConfig()
+    seeds: tuple[int, ...] = (0,)
+    baseline: bool = True
+    max_length: int = 128
+    adadelta: bool = True
+    training: Mapping[str, Any] = field(default_factory=dict)
+    baseline_training: Mapping[str, Any] = field(default_factory=dict)
+    baseline_learning_rates: tuple[float, ...] = ()
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole("hidden_size", self.hidden_size, at_least=1)
+        if self.head_size is not None:
+            check_whole("head_size", self.head_size, at_least=1)
+        check_whole("embedding_channels", self.embedding_channels, at_least=1, at_most=2)
+        check_share("dropout", self.dropout, below_one=True)
+        check_share("hard_weight", self.hard_weight)
+        check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
+        for rate in self.baseline_learning_rates:
+            check_positive("a learning rate of the baseline", rate)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
+        for seed in self.seeds:
+            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+
+
+def describe_student(config: BiLSTMDistillation) -> dict[str, Any]:
+    """The settings that shape the student, as plain values."""
+    names = (
+        "hidden_size",
+        "head_size",
+        "embedding_channels",
+        "dropout",
+        "hard_weight",
+        "max_length",
+        "adadelta",
+    )
+    vectors = {"kind": type(config.word_vectors).__name__, **dataclasses.asdict(config.word_vectors)}
+    return {"word_vectors": vectors} | {name: getattr(config, name) for name in names}
