@@ -147,7 +147,13 @@ def test_an_interrupted_run_leaves_no_file_behind(tmp_path: Path, number: signal
         "500",
     ]
     command += ["--output", str(tmp_path / "out.jsonl"), "--pos-tagger", "textblob"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell starts background jobs with SIGINT ignored, and so would be started what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     # The temporary file appears when the first pass is over and writing begins.
     deadline = time.monotonic() + 60
     while len(os.listdir(tmp_path)) == 1 and process.poll() is None and time.monotonic() < deadline:
