@@ -6,9 +6,10 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from data_augment.errors import InputError
+from data_augment.parsing import OneLineParser, describe_os_error, exit_code
 from data_augment.rules import (
     DEFAULT_ITERATIONS,
     DEFAULT_PAIR_ITERATIONS,
@@ -52,14 +53,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="data-augment",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -136,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}; no output was written", file=sys.stderr)
-        return 1
+        print(f"error: {describe_os_error(error)}; no output was written", file=sys.stderr)
+        return exit_code(error)
     except KeyboardInterrupt:
         print("interrupted; no output was written", file=sys.stderr)
         return 130

@@ -44,18 +44,28 @@ def load_glove(source: str | Path | None = None) -> Glove:
     return _load_packaged() if source is None else _load_text(Path(source))
 
 
-def _load_packaged() -> Glove:
+def find_packaged_glove() -> tuple[Path, Path]:
+    """The packaged vectors' files: index and matrix.
+
+    Raises:
+        InputError: the package is not installed, or lacks them.
+    """
     spec = importlib.util.find_spec(PACKAGE)  # finds the folder without running the package
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             f"the packaged GloVe vectors are not installed; run `{INSTALL}` or give a GloVe text file"
         )
-    import pyarrow.parquet as parquet
-
     folder = Path(next(iter(spec.submodule_search_locations))) / "data"
     index, matrix = folder / "glove_6B_index.parquet", folder / "glove_6B_50d_emb.npy"
     if not (index.is_file() and matrix.is_file()):
         raise InputError(f"the package {PACKAGE} lacks its data files; reinstall it with `{INSTALL}`")
+    return index, matrix
+
+
+def _load_packaged() -> Glove:
+    import pyarrow.parquet as parquet
+
+    index, matrix = find_packaged_glove()
     words = parquet.read_table(index).column("index").to_pylist()
     vectors = np.load(matrix)
     if vectors.shape[0] != len(words):

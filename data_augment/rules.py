@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from data_augment.errors import InputError
 
 MASK_WORD = "[MASK]"
-DEFAULT_ITERATIONS = 20  # Tang 2019, §4.3: n_iter for single sentences
+DEFAULT_ITERATIONS = 20  # Tang 2019, §4.2: n_iter for single sentences
 DEFAULT_PAIR_ITERATIONS = 10  # ... and for sentence pairs
 
 
@@ -37,7 +37,7 @@ def _check_probability(p: float, name: str) -> None:
 class MaskRule:
     """Replace a word by ``[MASK]`` with probability ``p`` (p_mask)."""
 
-    p: float = 0.1  # Tang 2019, §4.3
+    p: float = 0.1  # Tang 2019, §4.2
 
     def __post_init__(self) -> None:
         _check_probability(self.p, "p_mask")
@@ -51,7 +51,7 @@ class PosRule:
     the word itself excluded; if no other word has the tag, the word is kept.
     """
 
-    p: float = 0.1  # Tang 2019, §4.3
+    p: float = 0.1  # Tang 2019, §4.2
 
     def __post_init__(self) -> None:
         _check_probability(self.p, "p_pos")
@@ -64,7 +64,7 @@ class NgramRule:
     An n beyond the length of the text keeps all of it.
     """
 
-    p: float = 0.25  # Tang 2019, §4.3
+    p: float = 0.25  # Tang 2019, §4.2
     max_n: int = 5  # Tang 2019, §3.3: n from {1, ..., 5}
 
     def __post_init__(self) -> None:

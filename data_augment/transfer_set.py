@@ -98,7 +98,7 @@ def write_transfer_set(
         label_column: where conflicting labels of duplicates are counted; a column ``label`` is found by
             itself.
         rules: the rules, at most one of each kind.
-        n_iter: variants a row; 20, or 10 for pairs, if not given (Tang 2019, §4.3).
+        n_iter: variants a row; 20, or 10 for pairs, if not given (Tang 2019, §4.2).
         seed: of all randomness, at least 0.
         num_workers: processes that make variants; 1 works in this process.
         pos_tagger: ``auto``, ``nltk``, ``textblob``, or an object with ``name`` and ``tag``.

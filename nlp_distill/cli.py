@@ -1,4 +1,4 @@
-"""The ``nlp-distill`` command line: what can be asked for. What is done about it is in ``commands.py``.
+"""The ``nlp-distill`` command line: what can be asked for. What is done about it is in ``commands/``.
 
 Nothing heavy is imported here, so that ``--help`` answers at once.
 """
@@ -7,8 +7,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from data_augment.errors import InputError
+from data_augment.parsing import OneLineParser, describe_os_error, exit_code
 
 DESCRIPTION = """\
 Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the evidence.
@@ -17,6 +19,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill finetune              make a teacher: fine-tune a pre-trained encoder on a task
   nlp-distill label                 run teachers over a data set once and keep their logits
   nlp-distill distill bilstm        BERT -> BiLSTM (Tang et al. 2019), with and without the teacher
+  nlp-distill distill general       a small encoder from a pre-trained one on plain text (TinyBERT, stage 1)
+  nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill evaluate              score saved models on a task's test split
 
 `data-augment --help` explains how transfer sets are made.
@@ -29,6 +33,15 @@ Training runs in fp32 unless you ask for --bf16 or --fp16.
 """
 
 
+TINYBERT_EPILOG = (
+    TRAINING_EPILOG
+    + """\
+They hold for both stages and the baselines, but learning rate, epochs, schedule and evaluation for the
+prediction stage and the baselines alone; --intermediate-learning-rate and --intermediate-epochs are the other's.
+"""
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for wrong input)."""
     parser = build_parser()
@@ -37,19 +50,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     if rest and not options.takes_training_arguments:
-        parser.error(f"unknown option {rest[0]}; see nlp-distill {options.command} --help")
+        parser.error(f"unknown option {rest[0]} of {options.command}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        from nlp_distill import commands
+        from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
+        from nlp_distill.processes import leave_processes
         from nlp_distill.results import describe_command
 
-        options.training = commands.parse_training_arguments(rest)
+        options.training = parse_training_arguments(rest)
         options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
-        commands.quiet_libraries()
-        getattr(commands, options.run)(options)
+        quiet_libraries()
+        import_module(f"nlp_distill.commands.{options.module}").run(options)
+        leave_processes()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return exit_code(error)
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
         print(f"\nerror: {error}", file=sys.stderr)  # on its own line, below the bar that stopped
         return 1
@@ -62,19 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "nlp-distill", description=DESCRIPTION, formatter_class=style, allow_abbrev=False
-    )
+    parser = OneLineParser("nlp-distill", description=DESCRIPTION, formatter_class=style, allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = _add(
         commands,
         "demo",
-        "run_demo",
         "the whole job end to end; by default on packaged data, without a hub",
         True,
     )
-    _add_data_options(demo, default_task="tweets")
+    _add_data_options(demo)
     _add_distillation_options(demo)
     demo.add_argument(
         "--teacher", default="packaged", help="pre-trained encoder: 'packaged', a folder or a hub name"
@@ -86,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--full", action="store_true", help="use all rows and more epochs: better, and much slower"
     )
 
-    finetune = _add(commands, "finetune", "run_finetune", "fine-tune a pre-trained encoder on a task", True)
+    finetune = _add(commands, "finetune", "fine-tune a pre-trained encoder on a task", True)
     _add_data_options(finetune)
     finetune.add_argument(
         "--model", default="packaged", help="'packaged', a folder or a hub name (default: packaged)"
@@ -101,9 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_common_options(finetune)
 
-    label = _add(
-        commands, "label", "run_label", "run teachers over a data set once and keep their logits", False
-    )
+    label = _add(commands, "label", "run teachers over a data set once and keep their logits", False)
     label.add_argument(
         "--teacher", required=True, nargs="+", metavar="DIR", help="fine-tuned model(s): folder or hub name"
     )
@@ -116,49 +129,70 @@ def build_parser() -> argparse.ArgumentParser:
     label.add_argument("--text-column", required=True)
     label.add_argument("--text-pair-column")
     label.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    label.add_argument(
+        "--skip-bad-rows", action="store_true", help="drop and count bad rows instead of stopping"
+    )
     _add_common_options(label)
 
     distill = commands.add_parser(
         "distill", help="train a student from a fine-tuned teacher", allow_abbrev=False
     )
     methods = distill.add_subparsers(title="methods", metavar="METHOD", required=True)
-    bilstm = _add(
-        methods, "bilstm", "run_distill_bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True
-    )
+    bilstm = _add(methods, "bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True)
     _add_data_options(bilstm)
     _add_distillation_options(bilstm)
     bilstm.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
     bilstm.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
 
-    evaluate = _add(commands, "evaluate", "run_evaluate", "score saved models on a task's test split", False)
+    _add_general_options(
+        _add(
+            methods,
+            "general",
+            "a small encoder from a pre-trained one, on plain text (TinyBERT's stage 1, MiniLM, DistilBERT)",
+            True,
+        )
+    )
+
+    tinybert = _add(
+        methods,
+        "tinybert",
+        "BERT -> a smaller BERT, layers first and predictions second (TinyBERT's stage 2)",
+        True,
+        epilog=TINYBERT_EPILOG,
+    )
+    _add_data_options(tinybert)
+    _add_tinybert_options(tinybert)
+
+    evaluate = _add(commands, "evaluate", "score saved models on a task's test split", False)
     _add_data_options(evaluate)
     evaluate.add_argument(
         "--model", required=True, nargs="+", metavar="DIR", help="saved models; the first is the reference"
     )
     evaluate.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
-    _add_common_options(evaluate)
+    _add_trust_option(evaluate)
     return parser
 
 
-def _add(commands, name: str, run: str, text: str, takes_training_arguments: bool) -> argparse.ArgumentParser:
+def _add(
+    commands, name: str, text: str, takes_training_arguments: bool, epilog: str = TRAINING_EPILOG
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        epilog=TRAINING_EPILOG if takes_training_arguments else None,
+        epilog=epilog if takes_training_arguments else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=name, run=run, takes_training_arguments=takes_training_arguments)
+    parser.set_defaults(command=name, module=name, takes_training_arguments=takes_training_arguments)
     return parser
 
 
-def _add_data_options(parser: argparse.ArgumentParser, default_task: str | None = None) -> None:
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--task",
-        default=default_task,
-        help="a GLUE task (sst2, mrpc, ...), 'tweets' (packaged), or a name for your own files",
+        help="a GLUE task (sst2, mrpc, ...), 'tweets' (packaged; the default), or a name for your own files",
     )
     data.add_argument(
         "--data-dir",
@@ -243,6 +277,12 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
         "--no-baseline", action="store_true", help="skip the same student trained without the teacher"
     )
     student.add_argument("--max-length", type=int, help="tokens a row")
+    _add_transfer_options(parser)
+    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    _add_common_options(parser)
+
+
+def _add_transfer_options(parser: argparse.ArgumentParser) -> None:
     transfer = parser.add_argument_group("transfer set")
     transfer.add_argument("--n-iter", type=int, help="augmented copies per row (paper: 20, pairs 10)")
     transfer.add_argument("--p-mask", type=float)
@@ -252,12 +292,96 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
     transfer.add_argument("--unlabelled-n-iter", type=int, help="augmented copies per unlabelled row")
     transfer.add_argument("--pos-tagger", choices=["auto", "nltk", "textblob"])
     transfer.add_argument("--num-workers", type=int)
+
+
+def _add_tinybert_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    student = parser.add_argument_group("student")
+    student.add_argument(
+        "--general",
+        metavar="DIR",
+        help="a general student (distill general); without one the student is cut from the teacher",
+    )
+    _add_shape_options(student)
+    student.add_argument(
+        "--share-projection", action="store_true", help="one projection for all layers, as in the paper"
+    )
+    student.add_argument("--temperature", type=float, help="tau of the prediction stage (default: 1)")
+    student.add_argument(
+        "--without",
+        nargs="+",
+        metavar="PART",
+        help="ablation: leave out attention, hidden, embedding, intermediate, prediction or general",
+    )
+    student.add_argument(
+        "--intermediate-epochs",
+        type=float,
+        metavar="N",
+        help="epochs of the intermediate stage (default: the task's)",
+    )
+    student.add_argument("--intermediate-learning-rate", type=float, metavar="LR", help="(default: 5e-5)")
+    student.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
+    )
+    student.add_argument(
+        "--baseline-learning-rates",
+        type=float,
+        nargs="+",
+        metavar="LR",
+        help="rates to try for the students without the teacher; the best on validation is taken",
+    )
+    student.add_argument(
+        "--no-baseline", action="store_true", help="skip the same student trained without the teacher"
+    )
+    student.add_argument("--max-length", type=int, help="tokens a row (default: 64, pairs 128)")
+    _add_transfer_options(parser)
     parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    _add_common_options(parser)
+
+
+def _add_shape_options(parser) -> None:
+    parser.add_argument("--layers", type=int, help="(default: 3)")
+    parser.add_argument("--hidden-size", type=int, help="(default: 312)")
+    parser.add_argument("--heads", type=int, help="(default: 12)")
+    parser.add_argument("--ffn-size", type=int, help="(default: 1200)")
+    parser.add_argument(
+        "--relation-heads",
+        type=int,
+        metavar="N",
+        help="compare query, key and value relations of N relation heads: where head counts differ",
+    )
+
+
+def _add_general_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--text", required=True, nargs="+", metavar="FILE", help="UTF-8 text, a sentence or paragraph a line"
+    )
+    parser.add_argument(
+        "--teacher", default="packaged", help="pre-trained encoder: 'packaged', a folder or a hub name"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the student goes to DIR/student")
+    parser.add_argument(
+        "--objective",
+        choices=["tinybert", "minilm", "minilm-v2", "distilbert"],
+        default="tinybert",
+        help="attention, hidden states and embeddings of matched layers; the last layer's attention and value "
+        "relations; the relations of MiniLMv2 (any head counts); soft targets, masked words and cosine "
+        "(needs a teacher with a masked-language-model head) (default: %(default)s)",
+    )
+    _add_shape_options(parser)
+    parser.add_argument("--random-start", action="store_true", help="start the student from random weights")
+    parser.add_argument("--max-length", type=int, default=128, help="tokens a block (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
     _add_common_options(parser)
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what was made with other settings")
+    _add_trust_option(parser)
+
+
+def _add_trust_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",

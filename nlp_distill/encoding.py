@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 
@@ -122,6 +123,33 @@ def encode_rows(
         teacher_logits = np.concatenate(logits)
     columns = {name: np.concatenate(flat[name]) if flat else np.zeros(0, np.int32) for name in names}
     return EncodedRows(columns, np.cumsum(np.concatenate(lengths)), _collect_labels(labels), teacher_logits)
+
+
+def encode_for_teacher(
+    rows: datasets.Dataset, tokenizer: Any, text_columns: Sequence[str], max_length: int
+) -> datasets.Dataset:
+    """Add the teacher's own encoding to rows, for an online teacher that tokenises differently from its student.
+
+    Args:
+        rows: rows with the text columns, which may already carry the student's encoding.
+        tokenizer: the teacher's tokenizer.
+        text_columns: one column, or two for pairs.
+        max_length: tokens a row, special tokens included.
+
+    Returns:
+        The rows with ``teacher_input_ids``, and ``teacher_token_type_ids`` where the tokenizer makes them.
+    """
+
+    def encode(batch: Mapping[str, Any]) -> dict[str, Any]:
+        encoded = tokenizer(
+            *(batch[column] for column in text_columns),
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+        )
+        return {f"teacher_{name}": values for name, values in encoded.items()}
+
+    return rows.map(encode, batched=True)
 
 
 def iterate_chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

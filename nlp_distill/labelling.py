@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
-from data_augment.rows import read_rows
+from data_augment.rows import RowReader, read_rows
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.teachers import Teacher, match_labels, read_labels
@@ -37,6 +37,7 @@ class LabellingSummary:
     padded_tokens: int
     seconds: float
     reused: bool = False
+    skipped_rows: int = 0
 
     @property
     def padding_share(self) -> float:
@@ -47,9 +48,10 @@ class LabellingSummary:
         if self.reused:
             return f"reused the logits of {self.rows:,} rows"
         rate = self.rows / self.seconds if self.seconds else 0.0
+        skipped = f"; {self.skipped_rows:,} bad rows skipped" if self.skipped_rows else ""
         return (
             f"labelled {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s; "
-            f"{self.padding_share:.1%} of {self.padded_tokens:,} tokens were padding)"
+            f"{self.padding_share:.1%} of {self.padded_tokens:,} tokens were padding){skipped}"
         )
 
 
@@ -60,6 +62,7 @@ def label_file(
     text_columns: Sequence[str],
     max_length: int,
     overwrite: bool = False,
+    skip_bad_rows: bool = False,
 ) -> LabellingSummary:
     """Add a ``teacher_logits`` column to the rows of a file.
 
@@ -76,6 +79,7 @@ def label_file(
         text_columns: one, or two for pairs.
         max_length: tokens a row.
         overwrite: label again where the output exists with another fingerprint.
+        skip_bad_rows: drop and count rows that are broken, or without an id or a text, instead of raising.
 
     Raises:
         InputError: if the output exists and was made by another teacher or from other data (naming what differs), if
@@ -84,19 +88,39 @@ def label_file(
     output, partial = Path(output_path), Path(f"{output_path}.partial")
     if output.suffix != ".parquet":
         raise InputError(f"the output of labelling is {output}; it must end in .parquet")
-    fingerprint = fingerprint_labelling(input_path, teachers, text_columns, max_length)
+    rows = Rows(Path(input_path), ("id", *text_columns), skip_bad_rows)
+    fingerprint = fingerprint_labelling(rows, teachers, text_columns, max_length)
     if output.exists():
         found = read_fingerprint(output)
         if not overwrite:
             check_fingerprint(found, fingerprint, output)
         if found == fingerprint:
             return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
-    schema = infer_schema(input_path, len(teachers))  # before the work, which a bad column should not waste
+    schema = infer_schema(rows, len(teachers))  # before the work, which a bad column should not waste
     _prepare_partial(partial, fingerprint)
-    summary = _label_shards(input_path, partial, teachers, text_columns, max_length, fingerprint["rows"])
-    _join_shards(input_path, partial, output, schema, fingerprint)
+    summary = _label_shards(rows, partial, teachers, text_columns, max_length, fingerprint["rows"])
+    _join_shards(rows, partial, output, schema, fingerprint)
     shutil.rmtree(partial)
     return summary
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A file of rows that is read several times, with the same rows left out each time.
+
+    Args:
+        path: any format of :mod:`data_augment.rows`.
+        required: columns that every row must have.
+        skip_bad: drop bad rows instead of raising.
+    """
+
+    path: Path
+    required: tuple[str, ...] = ()
+    skip_bad: bool = False
+
+    def read(self) -> RowReader:
+        """The rows from the beginning."""
+        return read_rows(self.path, required_columns=self.required, skip_bad_rows=self.skip_bad)
 
 
 def compute_logits(
@@ -147,7 +171,7 @@ def plan_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]
 
 
 def fingerprint_labelling(
-    input_path: str | Path,
+    source: Rows,
     teachers: Sequence[tuple[PreTrainedModel, Any]],
     text_columns: Sequence[str],
     max_length: int,
@@ -157,13 +181,20 @@ def fingerprint_labelling(
         raise InputError("no teacher was given; give at least one model")
     digest, rows = hashlib.sha256(), 0
     seen = set()
-    for row in read_rows(input_path, required_columns=["id", *text_columns]):
+    reader = source.read()
+    for row in reader:
+        for column in text_columns:
+            if not isinstance(row[column], str):
+                raise InputError(
+                    f"{source.path} row {reader.row_number}: column {column!r} holds no text but {row[column]!r}; "
+                    "texts must be strings"
+                )
         seen.add(hash(str(row["id"])))
         digest.update(json.dumps([str(row["id"]), *(row[column] for column in text_columns)]).encode())
         rows += 1
     if len(seen) < rows:
         raise InputError(
-            f"{input_path} has {rows} rows but only {len(seen)} different ids; logits are joined by id"
+            f"{source.path} has {rows} rows but only {len(seen)} different ids; logits are joined by id"
         )
     return {
         "teachers": [
@@ -194,9 +225,12 @@ def hash_file(path: str | Path) -> str:
 
 
 def hash_tokenizer(tokenizer) -> str:
-    """SHA-256 over a fast tokenizer's definition; padding and truncation settings left out."""
-    definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    definition.update(padding=None, truncation=None)
+    """SHA-256 over a tokenizer's definition: a fast one's file (padding left out), or vocabulary and class."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # written in Python
+        definition = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    else:
+        definition = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
@@ -215,13 +249,25 @@ def check_fingerprint(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]
         raise InputError(
             f"{path} exists and holds no teacher logits of ours; choose another output or --overwrite"
         )
-    names = {"teachers": "the teacher", "max_length": "the maximum length", "data": "the data"}
-    differing = [names.get(key, key) for key in wanted if found.get(key) != wanted[key]]
+    names = {"max_length": "the maximum length", "data": "the data"}
+    differing = [names.get(key, key) for key in wanted if key != "teachers" and found.get(key) != wanted[key]]
+    differing = _name_teacher_differences(found.get("teachers", []), wanted["teachers"]) + differing
     if differing:
         raise InputError(
             f"{path} was labelled with other inputs: {', '.join(differing)} differ; "
             "choose another output, or --overwrite to label again"
         )
+
+
+def _name_teacher_differences(found: Sequence[Mapping], wanted: Sequence[Mapping]) -> list[str]:
+    if len(found) != len(wanted):
+        return [f"the number of teachers ({len(found)} there, {len(wanted)} now)"]
+    parts = [
+        part
+        for part in ("weights", "tokenizer")
+        if any(a.get(part) != b[part] for a, b in zip(found, wanted, strict=True))
+    ]
+    return [f"the teacher's {part}" for part in parts]
 
 
 def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
@@ -255,16 +301,16 @@ def _prepare_partial(partial: Path, fingerprint: Mapping[str, Any]) -> None:
 
 
 def _label_shards(
-    input_path, partial: Path, teachers, text_columns, max_length: int, total: int
+    source: Rows, partial: Path, teachers, text_columns, max_length: int, total: int
 ) -> LabellingSummary:
     started, tokens, padded = time.perf_counter(), 0, 0
     first_config = teachers[0][0].config
     runners = [(Teacher(model), tokenizer, DistillationCollator(tokenizer)) for model, tokenizer in teachers]
     for teacher, _, _ in runners:
         teacher.match_labels(first_config)
-    labelled = 0
+    labelled, reader = 0, source.read()
     with tqdm(total=total, desc="labelling", unit="row", unit_scale=True) as progress:
-        for number, chunk in enumerate(iterate_chunks(read_rows(input_path), SHARD_ROWS)):
+        for number, chunk in enumerate(iterate_chunks(reader, SHARD_ROWS)):
             shard = partial / f"{number:06d}.npz"
             if shard.exists():
                 progress.update(len(chunk))
@@ -281,7 +327,8 @@ def _label_shards(
             ids = [str(row["id"]) for row in chunk]
             _save_shard(shard, ids, logits[0] if len(logits) == 1 else np.stack(logits, 1))
             labelled += len(chunk)
-    return LabellingSummary(labelled, tokens, padded, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return LabellingSummary(labelled, tokens, padded, seconds, skipped_rows=reader.skipped)
 
 
 def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
@@ -301,17 +348,17 @@ def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
 
 
 def _join_shards(
-    input_path, partial: Path, output: Path, schema: pa.Schema, fingerprint: Mapping[str, Any]
+    source: Rows, partial: Path, output: Path, schema: pa.Schema, fingerprint: Mapping[str, Any]
 ) -> None:
     metadata = {METADATA_KEY: json.dumps(fingerprint).encode()}
     temporary = output.with_name(output.name + ".tmp")
     with pq.ParquetWriter(temporary, schema.with_metadata(metadata)) as writer:
-        for number, chunk in enumerate(iterate_chunks(read_rows(input_path), SHARD_ROWS)):
+        for number, chunk in enumerate(iterate_chunks(source.read(), SHARD_ROWS)):
             with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
                 logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))
             if logits_by_id.keys() != {str(row["id"]) for row in chunk}:
                 raise InputError(
-                    f"{input_path} changed while it was being labelled; run the same command again"
+                    f"{source.path} changed while it was being labelled; run the same command again"
                 )
             rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
@@ -320,20 +367,20 @@ def _join_shards(
     temporary.replace(output)
 
 
-def infer_schema(input_path: str | Path, teachers: int) -> pa.Schema:
+def infer_schema(source: Rows, teachers: int) -> pa.Schema:
     """Column types of the labelled file: those of a Parquet input, those that hold every row of others, and logits.
 
     Raises:
         InputError: if the values of a column have no type in common.
     """
-    reader = read_rows(input_path)
+    reader = source.read()
     columns = reader.schema
     if columns is None:
         try:
             tables = (pa.Table.from_pylist(chunk) for chunk in iterate_chunks(reader, SHARD_ROWS))
             columns = pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(f"{input_path} mixes kinds of values in one column: {error}") from error
+            raise InputError(f"{source.path} mixes kinds of values in one column: {error}") from error
     fields = [
         pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field
         for field in columns

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers import AutoModelForSequenceClassification
 
 from data_augment.errors import InputError
 from nlp_distill.hub import hub_is_reachable
+from nlp_distill.stages import announce
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab*", "*.model")  # one of them is in every saved tokenizer's folder
 
@@ -47,6 +49,28 @@ def load_pretrained(auto_class, name: str | Path, **kwargs) -> Any:
         raise InputError(f"cannot load '{name}': {_explain(error, is_folder)}") from error
 
 
+def load_classifier(name: str | Path, **kwargs) -> Any:
+    """A model for sequence classification, with a warning where its head is not in the checkpoint but random.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
+    model, info = load_pretrained(
+        AutoModelForSequenceClassification, name, output_loading_info=True, **kwargs
+    )
+    body = f"{model.base_model_prefix}."
+    if head := sorted(key for key in info["missing_keys"] if not key.startswith(body)):
+        announce(
+            f"WARNING: {name} has no trained head for classification ({', '.join(head[:3])} are random): it was never "
+            "fine-tuned on a task, and its answers mean nothing; fine-tune it with `nlp-distill finetune` first"
+        )
+    return model
+
+
 def check_max_length(model, max_length: int) -> None:
     """Refuse rows of more tokens than a model has positions for; it would fail at the first long row, or guess.
 
@@ -54,6 +78,10 @@ def check_max_length(model, max_length: int) -> None:
         InputError: if ``max_length`` is above the model's ``max_position_embeddings``.
     """
     positions = getattr(model.config, "max_position_embeddings", None)
+    embeddings = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    padding = getattr(embeddings[0], "padding_idx", None) if embeddings else None
+    if positions and padding is not None:
+        positions -= padding + 1  # RoBERTa counts positions from the padding token on
     if positions and max_length > positions:
         raise InputError(
             f"max_length is {max_length}, but {model.config.name_or_path or 'the model'} reads at most {positions} "

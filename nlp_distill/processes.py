@@ -24,3 +24,12 @@ def join_processes():
 def is_main_process() -> bool:
     """Whether this process writes and speaks: the only one, or the first that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def leave_processes() -> None:
+    """Wait for the other processes and part from them in order: one that ends first makes the others abort."""
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

@@ -1,14 +1,16 @@
 """Result files: ``results.json`` and its Markdown table of a run, and one small published file per trained model."""
 
+import json
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from nlp_distill.stages import make_folder, write_json, write_whole
+from data_augment.errors import InputError
+from nlp_distill.stages import describe_difference, make_folder, write_json, write_whole
 
 PACKAGES = (
     "nlp_distill",
@@ -24,6 +26,8 @@ PACKAGES = (
 ROW_NAMES = {
     "teacher": "teacher",
     "student_without_teacher": "student, without the teacher",
+    "general_only": "general student, without the teacher",
+    "intermediate_only": "after the intermediate stage, without the teacher's predictions",
     "student": "student, distilled",
 }
 
@@ -171,6 +175,66 @@ def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> 
     return "\n".join(lines)
 
 
+def check_results_are_ours(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder whose ``results.json`` or ``results.md`` somebody else wrote.
+
+    Raises:
+        InputError: naming the file.
+    """
+    if overwrite:
+        return
+    page = folder / "results.json"
+    if page.exists():
+        try:
+            content = json.loads(page.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if isinstance(content, dict) and "models" in content:
+            return
+    for path in (page, folder / "results.md"):
+        if path.exists():
+            raise InputError(
+                f"{path} exists and was not made by this command; choose another output, or --overwrite to replace it"
+            )
+
+
+def check_unpublished(
+    results_dir: str | Path,
+    methods: Iterable[str],
+    task: str,
+    seeds: Iterable[int],
+    context: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Refuse to publish over the results of other settings, before the work is done.
+
+    Args:
+        results_dir: the folder of published results.
+        methods: names of the methods that would be published.
+        task: the task's name.
+        seeds: the seeds.
+        context: holds the ``config`` that would be published.
+        overwrite: replace whatever is there.
+
+    Raises:
+        InputError: naming the file and what differs.
+    """
+    wanted = json.loads(json.dumps(context["config"]))
+    for path in (locate_result(results_dir, method, task, seed) for method in methods for seed in seeds):
+        if overwrite or not path.exists():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8")).get("config", {})
+        if difference := describe_difference(found, wanted):
+            raise InputError(
+                f"{path} holds the result of other settings ({difference}); give another --results-dir, or --overwrite"
+            )
+
+
+def locate_result(results_dir: str | Path, method: str, task: str, seed: int) -> Path:
+    """Where a published result lies: ``<results_dir>/<method>/<task>/<seed>.json``."""
+    return Path(results_dir) / method / task / f"{seed}.json"
+
+
 def publish_result(
     results_dir: str | Path,
     method: str,
@@ -185,7 +249,7 @@ def publish_result(
         entry: ``score`` in [-1, 1], ``metrics``, sizes.
         context: ``config``, ``data``, ``command``, ``wall_time_s``, ...
     """
-    path = Path(results_dir) / method / task / f"{seed}.json"
+    path = locate_result(results_dir, method, task, seed)
     make_folder(path.parent)
     kept = {name: value for name, value in entry.items() if name != "path"}
     write_json(

@@ -11,6 +11,7 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from data_augment.errors import InputError
 from nlp_distill.batching import TEACHER_LOGITS, TEACHER_PREFIX
+from nlp_distill.internals import run_model
 
 
 class Teacher:
@@ -44,8 +45,9 @@ class Teacher:
 
     def _match_all(self, labels: tuple[str, ...]) -> list[list[int] | None]:
         own = [read_labels(model.config) for model in self.models]
-        if is_anonymous(labels):  # says nothing: the first teacher whose labels have names speaks for all
-            labels = next((names for names in own if not is_anonymous(names)), labels)
+        if is_anonymous(labels):  # says only how many: the first teacher with so many names speaks for all
+            named = (names for names in own if len(names) == len(labels) and not is_anonymous(names))
+            labels = next(named, labels)
         return [match_labels(labels, names) for names in own]
 
     def to(self, device: torch.device | str) -> "Teacher":
@@ -60,16 +62,23 @@ class Teacher:
 
         Args:
             batch: inputs of the model; columns that begin with ``teacher_`` win over the student's.
-            needs: ``"hidden_states"`` and ``"attentions"`` where the objective reads them (one teacher only).
+            needs: what else the objective reads (see :func:`nlp_distill.internals.run_model`); one teacher only.
 
         Returns:
             A ``ModelOutput`` whose ``logits`` are (batch, classes) for one teacher, (batch, teachers, classes) for
             several, in the order of the student's labels.
         """
+        if self.tokenizer is not None and TEACHER_PREFIX + "input_ids" not in batch:
+            raise InputError(
+                "the teacher has its own tokenizer, but the rows carry no teacher_input_ids; encode them for it too "
+                "(nlp_distill.encoding.encode_for_teacher), or give the teacher without a tokenizer if it reads the "
+                "student's tokens"
+            )
         inputs = select_teacher_inputs(batch)
         if len(self.models) == 1:
             outputs = self._run_model(0, inputs, needs)
-            outputs.logits = _reorder(outputs["logits"], self._orders[0])
+            if "logits" in outputs:  # an encoder alone has none
+                outputs["logits"] = _reorder(outputs["logits"], self._orders[0])
             return outputs
         if needs:
             raise InputError(
@@ -87,7 +96,7 @@ class Teacher:
         parameters = inspect.signature(model.forward).parameters
         model.eval()  # the caller may have called train() on a shared model since
         accepted = {name: value for name, value in inputs.items() if name in parameters}
-        return model(**accepted, **{f"output_{name}": True for name in sorted(needs)})
+        return run_model(model, accepted, needs)
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
@@ -116,7 +125,7 @@ def read_labels(config) -> tuple[str, ...]:
 
 def is_anonymous(labels: Sequence[str]) -> bool:
     """Whether these are the names that transformers invents where a config has none: ``LABEL_0``, ..."""
-    return list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
+    return len(labels) > 0 and list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
 
 
 def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -> list[int] | None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from nlp_distill.batching import TEACHER_LOGITS, TEACHER_PREFIX, DistillationCollator, LengthGroupedSampler
+from nlp_distill.internals import run_model
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective
 from nlp_distill.teachers import Teacher
@@ -44,7 +45,6 @@ class DistillationModel(nn.Module):
         self.student = student
         self.objective = objective
         self.student_inputs = set(inspect.signature(student.forward).parameters) - {"labels", "kwargs"}
-        self.extra_outputs = {f"output_{name}": True for name in sorted(objective.needs)}
 
     @property
     def config(self):
@@ -56,6 +56,9 @@ class DistillationModel(nn.Module):
     def gradient_checkpointing_enable(self, *args, **kwargs) -> None:  # its name in older transformers
         self.student.gradient_checkpointing_enable(*args, **kwargs)
 
+    def get_input_embeddings(self) -> nn.Module:  # neftune adds its noise there
+        return self.student.get_input_embeddings()
+
     def forward(
         self,
         batch: Mapping[str, Any],
@@ -66,9 +69,10 @@ class DistillationModel(nn.Module):
         inputs = {name: value for name, value in batch.items() if name in self.student_inputs}
         if progress is None:
             return {"logits": self.student(**inputs).logits}
-        outputs = self.student(**inputs, **self.extra_outputs)
+        outputs = run_model(self.student, inputs, self.objective.needs)
         terms = self.objective(outputs, teacher_outputs, batch, progress)
-        return {"loss": torch.stack(list(terms.values())).sum(), "terms": terms, "logits": outputs.logits}
+        loss = torch.stack(list(terms.values())).sum()
+        return {"loss": loss, "terms": terms, "logits": outputs.get("logits")}  # an encoder alone has none
 
 
 class DistillationTrainer(Trainer):
@@ -89,8 +93,9 @@ class DistillationTrainer(Trainer):
     What it does differently from ``Trainer``, and why:
 
     * With gradient accumulation the loss is divided by the number of micro-batches also for models whose ``forward``
-      takes ``**kwargs``: 4x1 and 2x2 give the same step. This holds for losses that are means over rows; a loss
-      across the rows of a batch depends on the micro-batch by its nature.
+      takes ``**kwargs``: 4x1 and 2x2 give the same step. This holds for losses that are means over all rows; a loss
+      across the rows of a batch depends on the micro-batch by its nature, and so does ``HardLabels`` where only some
+      rows have labels (its mean runs over those), and the last, smaller micro-batch of an epoch.
     * ``train_sampling_strategy="group_by_length"`` uses an order seeded by the epoch, so that a resumed run sees the
       batches of the uninterrupted one; evaluation always keeps the order of the rows.
     * A NaN or infinite loss raises ``NonFiniteLossError`` at its step.
@@ -119,6 +124,14 @@ class DistillationTrainer(Trainer):
         processing_class=None,
         **kwargs,
     ):
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError(
+                "compute_loss_func is not used here: the objective makes the loss; write an Objective"
+            )
+        if args is not None and args.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor has no effect here: the objective makes the loss; set it to 0"
+            )
         objective = HardLabels() if objective is None else objective
         self.teacher = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
         if self.teacher is not None:

@@ -1,7 +1,7 @@
 """What every training run of the pipelines shares: arguments, score, resume, and the saved student."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nlp_distill.processes import runs_on_cpu
 from nlp_distill.tasks import Task
 from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError, find_last_checkpoint
 
+WITHOUT_EFFECT = ("label_smoothing_factor", "batch_eval_metrics")
 MIN_LENGTH = 8  # tokens a row: a pair needs three special tokens and a word of each text
 MAX_SEED = 2**32 - 1  # NumPy's largest
 
@@ -36,18 +37,33 @@ COMMON: dict[str, Any] = {
 
 
 def make_training_arguments(
-    defaults: Mapping[str, Any], overrides: Mapping[str, Any], output_dir: Path, seed: int
+    defaults: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    output_dir: Path,
+    seed: int,
+    metrics: Sequence[str] = (),
 ) -> TrainingArguments:
     """``TrainingArguments`` from a method's defaults and the user's overrides; seeds everything.
 
     The random state is seeded here, before the student is made, because the Trainer's own seeding comes too late
     for weights that were drawn when the model was built.
 
+    Args:
+        defaults: the method's.
+        overrides: the user's.
+        output_dir: where checkpoints go.
+        seed: of the run.
+        metrics: the task's metrics, any of which may choose the checkpoint; the first is called ``score`` too.
+
     Raises:
-        InputError: for an override that ``TrainingArguments`` does not know, or a value that it refuses.
+        InputError: for an override that ``TrainingArguments`` does not know, a value that it refuses, or one that
+            would have no effect here.
     """
     if "seed" in overrides:
         raise InputError("seed is no training argument here; give the run's own --seed or --seeds")
+    for name in WITHOUT_EFFECT:
+        if overrides.get(name):
+            raise InputError(f"{name} has no effect here, where the objective makes the loss; leave it out")
     settings = {**COMMON, "use_cpu": runs_on_cpu(), **defaults, **overrides}
     settings |= {"seed": seed, "output_dir": str(output_dir)}
     if (
@@ -59,6 +75,9 @@ def make_training_arguments(
         args = TrainingArguments(**settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"the training arguments do not fit: {' '.join(str(error).split())}") from error
+    chooses = str(args.metric_for_best_model).removeprefix("eval_")
+    if args.metric_for_best_model and metrics and chooses not in ("score", "loss", *metrics):
+        raise InputError(f"metric_for_best_model is {chooses}; give score, loss, {', '.join(metrics)}")
     for name in args.report_to or []:
         if name not in get_available_reporting_integrations():
             raise InputError(f"report_to is {name}, which is not installed; run `pip install {name}`")
@@ -88,6 +107,19 @@ def score_predictions(task: Task) -> Callable[[Any], dict[str, float]]:
     return compute
 
 
+def read_score(trainer: DistillationTrainer) -> float | None:
+    """The validation score of the weights that training ended with, or None if nothing was evaluated.
+
+    They are those of the best checkpoint where it is loaded at the end, whatever metric chose it, else the last ones.
+    """
+    scores: dict[Any, float] = {
+        entry["step"]: entry["eval_score"] for entry in trainer.state.log_history if "eval_score" in entry
+    }
+    best = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    step = int(best.rpartition("-")[2]) if best else max(scores, default=-1)
+    return scores.get(step)
+
+
 def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]:
     """Train, from the last complete checkpoint if there is one; save the student; drop the checkpoints.
 
@@ -102,7 +134,7 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
         shutil.rmtree(checkpoints, ignore_errors=True)
     return {
-        "validation_score": trainer.state.best_metric,
+        "validation_score": read_score(trainer),
         "epochs": trainer.state.epoch,
         "steps": trainer.state.global_step,
         "seconds": round(result.metrics["train_runtime"], 1),

@@ -6,7 +6,7 @@ Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", arXiv 1312.6184, se
 
 from torch import Tensor
 
-from nlp_distill.objectives.objective import Objective, require_teacher_logits
+from nlp_distill.objectives.objective import Objective, check_same_classes, require_teacher_logits
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -46,6 +46,7 @@ def logit_regression_loss(student_logits: Tensor, teacher_logits: Tensor) -> Ten
     Returns:
         A scalar >= 0, in squared logits.
     """
+    check_same_classes(student_logits, teacher_logits)
     if teacher_logits.dim() == student_logits.dim() + 1:
         teacher_logits = teacher_logits.mean(dim=-2)
     return (student_logits - teacher_logits).square().sum(dim=-1).mean()

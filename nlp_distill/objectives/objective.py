@@ -13,8 +13,9 @@ class Objective(nn.Module):
     An objective is a module so that what it learns itself (a projection from the student's width to the teacher's,
     say) is trained, clipped, checkpointed and moved with the student; most objectives have no parameters.
 
-    Subclasses say in ``needs`` which outputs they read beyond the logits: any of ``"hidden_states"`` and
-    ``"attentions"``; and in ``needs_teacher`` whether they read the teacher at all.
+    Subclasses say in ``needs`` which outputs they read beyond the logits: any of ``"hidden_states"``,
+    ``"attentions"``, ``"queries"``, ``"keys"`` and ``"values"`` (see :mod:`nlp_distill.internals`); and in
+    ``needs_teacher`` whether they read the teacher at all.
 
     Objectives add: ``SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3)``.
     """
@@ -85,6 +86,29 @@ def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) 
             "or label the rows first so that they carry a teacher_logits column"
         )
     return teacher_outputs["logits"]
+
+
+def check_same_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Refuse logits of different classes, which broadcasting would compare in silence.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if student_logits.shape[-1] != teacher_logits.shape[-1]:
+        raise ValueError(
+            f"the student has {student_logits.shape[-1]} logits a row and the teacher {teacher_logits.shape[-1]}; "
+            "they must be of the same classes"
+        )
+
+
+def require_parts(teacher_outputs: ModelOutput | None, parts: frozenset[str], objective: str) -> ModelOutput:
+    """The teacher's outputs, all of ``parts`` among them, or an error that says how to provide them."""
+    if teacher_outputs is None or any(teacher_outputs.get(part) is None for part in parts):
+        raise ValueError(
+            f"{objective} reads the teacher's {', '.join(sorted(parts))}; pass teacher=... to DistillationTrainer "
+            "(cached logits are not enough)"
+        )
+    return teacher_outputs
 
 
 def mean_over(values: Tensor, keep: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nlp_distill.objectives.objective import Objective, require_teacher_logits
+from nlp_distill.objectives.objective import Objective, check_same_classes, require_teacher_logits
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -61,6 +61,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
         raise ValueError(f"the temperature is {temperature}; it must be positive (1-20 in the paper)")
     if student_logits.shape[-1] < 2:
         raise ValueError("soft targets need two classes or more; for a regression use LogitRegression")
+    check_same_classes(student_logits, teacher_logits)
     teacher_probabilities = torch.softmax(teacher_logits / temperature, dim=-1)
     if teacher_logits.dim() == student_logits.dim() + 1:
         teacher_probabilities = teacher_probabilities.mean(dim=-2)

@@ -12,41 +12,44 @@ that its corpus never uses left out; and checkpoints are selected on rows held o
 ones (the paper selects on dev).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
-from data_augment.transfer_set import write_transfer_set
 from nlp_distill.encoding import EncodedRows, encode_rows
-from nlp_distill.evaluation import (
-    describe_scores,
-    describe_size,
-    load_logits,
-    measure_speed,
-    predict_logits,
-    save_logits,
-    score_majority,
-)
-from nlp_distill.labelling import hash_file, hash_weights, label_file, load_labelled, summarise
-from nlp_distill.models import check_max_length, load_pretrained
+from nlp_distill.evaluation import describe_size, save_logits
+from nlp_distill.labelling import hash_file, load_labelled
+from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student
+from nlp_distill.pipelines.scoring import (
+    compare_speed,
+    describe_teacher,
+    describe_test,
+    load_teacher_logits,
+    predict_splits,
+    score_teacher,
+)
+from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, list_sources, make_transfer_set
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
-from nlp_distill.stages import announce, run_stage
+from nlp_distill.results import (
+    check_results_are_ours,
+    collect_versions,
+    compute_retention,
+    merge_seeds,
+    write_results,
+)
+from nlp_distill.stages import run_stage
 from nlp_distill.students import build_bilstm
 from nlp_distill.tasks import Task, TaskData
-from nlp_distill.teachers import match_labels, read_labels, warn_if_not_fine_tuned
+from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.trainer import DistillationTrainer
 from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
-
-SPEED_TEXTS = 200  # test texts that teacher and student are timed on
 
 
 def distill_bilstm(
@@ -56,6 +59,7 @@ def distill_bilstm(
     output_dir: str | Path,
     described: Mapping[str, Any],
     overwrite: bool = False,
+    timings: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Make the transfer set, label it, train the students, score them beside the teacher, and write the results.
 
@@ -68,28 +72,34 @@ def distill_bilstm(
         output_dir: where everything goes.
         described: the settings and the command as plain values, kept in the results.
         overwrite: make again what was made with other settings.
+        timings: seconds of work before this, by name, to stand among the run's own.
 
     Returns:
         The content of ``results.json``.
     """
     output, task = Path(output_dir), data.task
     code = {"trust_remote_code": config.trust_remote_code}
-    teacher = load_pretrained(AutoModelForSequenceClassification, teacher_path, **code)
+    teacher = load_classifier(teacher_path, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
     check_max_length(teacher, config.max_length)
     for training in (config.training, {**config.training, **config.baseline_training}):
-        make_training_arguments(TRAINING, training, output / "checkpoints", config.seeds[0])  # likewise
+        make_training_arguments(  # likewise
+            TRAINING, training, output / "checkpoints", config.seeds[0], task.metrics
+        )
+    config.word_vectors.check(teacher, tokenizer)
+    check_results_are_ours(output, overwrite)
     prints = data.fingerprints()
 
     stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite)
-    teacher_scores = stages.score_teacher()
-    transfer_set = stages.make_transfer_set()
-    labelling = stages.label()
+    teacher_scores = score_teacher(teacher, tokenizer, data, config.max_length, output, prints, overwrite)
+    transfer_set = make_transfer_set(config.transfer_set, data, output, prints, overwrite)
+    labelling = label_transfer_set(teacher, tokenizer, data, config.max_length, output, overwrite)
     arms = {"student_without_teacher": stages.train_baseline} if config.baseline else {}
     arms["student"] = stages.train_student
     runs = {arm: [train(seed) for seed in config.seeds] for arm, train in arms.items()}
 
+    tuning = runs["student_without_teacher"][0].get("tuning") if config.baseline else None
     models = {"teacher": teacher_scores["entry"] | {"path": teacher_path}}
     models |= {arm: merge_seeds([run["entry"] for run in runs[arm]]) for arm in runs}
     results = {
@@ -104,12 +114,16 @@ def distill_bilstm(
         "transfer_set": transfer_set,
         "labelling": labelling,
         "timings_s": {
+            **(timings or {}),
             "transfer_set": transfer_set["seconds"],
             "labelling": labelling["seconds"],
             **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
+            **({"other_rates_without_teacher": tuning["other_rates_s"]} if tuning else {}),
         },
-        "baseline_tuning": runs["student_without_teacher"][0].get("tuning") if config.baseline else None,
-        "speed": stages.compare_speed(config.seeds[0]),
+        "baseline_tuning": tuning,
+        "speed": compare_speed(
+            teacher, tokenizer, output / f"student-seed{config.seeds[0]}", data, config.max_length
+        ),
         "versions": collect_versions(),
         **described,
     }
@@ -135,114 +149,39 @@ class _Stages:
     def task(self) -> Task:
         return self.data.task
 
-    @property
-    def transfer_file(self) -> Path:
-        return self.output / "transfer_set" / "transfer_set.parquet"
-
-    @property
-    def labelled_file(self) -> Path:
-        return self.output / "labels" / "labelled.parquet"
-
     def _run(self, title: str, folder: str, inputs: Mapping[str, Any], build, every_process=False):
         return run_stage(title, self.output / folder, inputs, build, self.overwrite, every_process)
 
     @property
     def _teacher_inputs(self) -> dict[str, Any]:
-        return {"weights": hash_weights(self.teacher), "max_length": self.config.max_length}
-
-    def score_teacher(self) -> dict[str, Any]:
-        """Teacher's logits on validation and test, its scores, and the check that it was fine-tuned at all."""
-
-        def build(folder: Path) -> dict[str, Any]:
-            logits = self._predict(self.teacher, self.tokenizer)
-            save_logits(folder / "logits.npz", logits)
-            labels = {name: np.asarray(self._reported()[name]["label"]) for name in ("validation", "test")}
-            scores = {name: describe_scores(self.task, logits[name], labels[name]) for name in labels}
-            warning = warn_if_not_fine_tuned(
-                scores["validation"]["score"], score_majority(self.task, labels["validation"]), "validation"
-            )
-            size = describe_size(self.teacher, str(self.teacher.config.name_or_path))
-            entry = scores["test"] | {"validation_score": scores["validation"]["score"]} | size
-            entry |= self._score_extra(logits)
-            return {"entry": entry, "warning": warning}
-
-        inputs = {"teacher": self._teacher_inputs, "data": self.prints}
-        result = self._run("scoring the teacher", "teacher_scores", inputs, build)
-        if result["warning"]:
-            announce(f"WARNING: {result['warning']}")
-        return result
-
-    def make_transfer_set(self) -> dict[str, Any]:
-        """The augmented transfer set."""
-        settings = self.config.transfer_set
-
-        def build(folder: Path) -> dict[str, Any]:
-            summary = write_transfer_set(
-                self.data.train,
-                self.transfer_file,
-                text_column=self.task.text_column,
-                text_pair_column=self.task.text_pair_column,
-                label_column="label",
-                rules=settings.rules,
-                n_iter=settings.n_iter,
-                seed=settings.seed,
-                num_workers=settings.num_workers,
-                pos_tagger=settings.pos_tagger,
-                unlabelled=self.data.unlabelled,
-                unlabelled_n_iter=settings.unlabelled_n_iter,
-                overwrite=True,
-                show_progress=True,
-            )
-            counted = summary.to_dict()
-            return {"rows": counted.pop("rows_out"), "sha256": hash_file(self.transfer_file), **counted}
-
-        inputs = {
-            "settings": settings.describe(),
-            "data": {k: self.prints[k] for k in self._sources()},
-        }
-        return self._run("building the transfer set", "transfer_set", inputs, build)
-
-    def label(self) -> dict[str, Any]:
-        """The teacher's logits of every row of the transfer set."""
-
-        def build(folder: Path) -> dict[str, Any]:
-            teachers = [(self.teacher, self.tokenizer)]
-            summary = label_file(
-                self.transfer_file,
-                self.labelled_file,
-                teachers,
-                self.task.text_columns,
-                self.config.max_length,
-            )
-            announce(str(summary))
-            return summarise(summary)
-
-        inputs = {"teacher": self._teacher_inputs, "transfer_set": hash_file(self.transfer_file)}
-        return self._run("labelling the transfer set", "labels", inputs, build)
+        return describe_teacher(self.teacher, self.tokenizer, self.config.max_length)
 
     def train_student(self, seed: int) -> dict[str, Any]:
         """The distilled student of one seed."""
-        table = load_labelled(self.labelled_file, self.task.labels)
+        table = load_labelled(labelled_file(self.output), self.task.labels)
         alpha = self.config.hard_weight
         objective: Objective = LogitRegression(1 - alpha)
         if alpha:
             objective = objective + HardLabels(alpha)
-        inputs = {"labels": hash_file(self.labelled_file)}
+        inputs = {"labels": hash_file(labelled_file(self.output))}
         return self._train("student", seed, self.config.training, objective, table, inputs)
 
     def train_baseline(self, seed: int) -> dict[str, Any]:
         """The same student of one seed on the labelled rows alone, at the best of the rates tried for it."""
         training = {**self.config.training, **self.config.baseline_training}
-        rates = self.config.baseline_learning_rates or (
-            training.get("learning_rate", TRAINING["learning_rate"]),
-        )
+        own = training.get("learning_rate", TRAINING["learning_rate"])
+        # The distilled student's own rate is always among those tried.
+        rates = tuple(dict.fromkeys((*self.config.baseline_learning_rates, own)))
         if len(rates) == 1:
             return self._train_baseline_at(rates[0], seed, training)
         tried = {rate: self._train_baseline_at(rate, self.config.seeds[0], training) for rate in rates}
         best = max(rates, key=lambda rate: tried[rate]["entry"]["validation_score"])
         run = tried[best] if seed == self.config.seeds[0] else self._train_baseline_at(best, seed, training)
         scores = {str(rate): run["entry"]["validation_score"] for rate, run in tried.items()}
-        return run | {"tuning": {"learning_rate": best, "validation_scores": scores}}
+        seconds = sum(run["training"]["seconds"] for rate, run in tried.items() if rate != best)
+        return run | {
+            "tuning": {"learning_rate": best, "validation_scores": scores, "other_rates_s": seconds}
+        }
 
     def _train_baseline_at(self, rate: float, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
         training = {**training, "learning_rate": rate}
@@ -256,7 +195,9 @@ class _Stages:
             student_tokenizer, matrix = self.config.word_vectors.build(
                 self.teacher, self.tokenizer, self._corpus()
             )
-            args = make_training_arguments(TRAINING, training, folder / "checkpoints", seed)
+            args = make_training_arguments(
+                TRAINING, training, folder / "checkpoints", seed, self.task.metrics
+            )
             student = build_bilstm(
                 student_tokenizer,
                 self.task.labels,
@@ -285,7 +226,7 @@ class _Stages:
             "student": describe_student(self.config),
             "training": {**TRAINING, **training},
             "seed": seed,
-            "data": {name: self.prints[name] for name in (*self._sources(), "validation", "test")},
+            "data": {name: self.prints[name] for name in (*list_sources(self.data), "validation", "test")},
             # Of both: the student without the teacher has its word pieces, and is compared with it.
             "teacher": self._teacher_inputs,
             **extra_inputs,
@@ -298,52 +239,18 @@ class _Stages:
             every_process=True,
         )
 
-    def compare_speed(self, seed: int) -> dict[str, Any]:
-        """Teacher and student side by side on test texts, one at a time, on the CPU or accelerator at hand."""
-        folder = self.output / f"student-seed{seed}"
-        student = load_pretrained(AutoModelForSequenceClassification, folder).to(self.teacher.device)
-        models = {
-            "teacher": (self.teacher, self.tokenizer),
-            "student": (student, load_pretrained(AutoTokenizer, folder)),
-        }
-        rows = self.data.test.select(range(min(SPEED_TEXTS, len(self.data.test))))
-        texts = [tuple(row[column] for column in self.task.text_columns) for row in rows]
-        speeds = measure_speed(models, texts, self.config.max_length)
-        return {"median_ms": speeds, "texts": len(texts), "threads": torch.get_num_threads()}
-
     def _optimizer(self, learning_rate: float):
         if not self.config.adadelta:
             return None
         return torch.optim.Adadelta, {"lr": learning_rate, "rho": ADADELTA_RHO}
 
     def _score(self, student, student_tokenizer, folder: Path, trained: Mapping[str, Any]) -> dict[str, Any]:
-        logits = self._predict(student, student_tokenizer)
+        logits = predict_splits(student, student_tokenizer, self.data, self.config.max_length)
         if is_main_process():
             save_logits(folder / "logits.npz", logits)
-        teacher_logits = load_logits(self.output / "teacher_scores" / "logits.npz")
-        scores = describe_scores(self.task, logits["test"], self.data.test["label"], teacher_logits["test"])
+        scores = describe_test(self.data, logits, load_teacher_logits(self.output))
         scores["validation_score"] = trained["validation_score"]
-        scores |= self._score_extra(logits, teacher_logits)
         return scores | describe_size(student, folder) | {"path": str(folder)}
-
-    def _predict(self, model, tokenizer) -> dict[str, np.ndarray]:
-        return {
-            name: predict_logits(model, tokenizer, rows, self.task, self.config.max_length)
-            for name, rows in self._reported().items()
-        }
-
-    def _score_extra(self, logits: Mapping[str, np.ndarray], teacher_logits=None) -> dict[str, Any]:
-        """Scores on further reported sets, such as MNLI mismatched; sets without public labels are left out."""
-        scored = {}
-        for name, rows in self.data.extra_tests.items():
-            labels = np.asarray(rows["label"])
-            if self.task.is_regression or (labels >= 0).all():
-                reference = None if teacher_logits is None else teacher_logits[name]
-                scored[name] = describe_scores(self.task, logits[name], labels, reference)
-        return {"extra_tests": scored} if scored else {}
-
-    def _reported(self) -> dict[str, Any]:
-        return {"validation": self.data.validation, "test": self.data.test, **self.data.extra_tests}
 
     def _encode(self, rows, tokenizer) -> EncodedRows:
         if not hasattr(rows, "features"):
@@ -354,9 +261,6 @@ class _Stages:
 
     def _corpus(self) -> Iterable[str]:
         """The texts that decide the student's vocabulary: what both students may learn from, never dev or test."""
-        for name in self._sources():
+        for name in list_sources(self.data):
             for column in self.task.text_columns:
                 yield from getattr(self.data, name)[column]
-
-    def _sources(self) -> Sequence[str]:
-        return ("train",) if self.data.unlabelled is None else ("train", "unlabelled")

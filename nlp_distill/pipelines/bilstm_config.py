@@ -3,12 +3,24 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from data_augment.rules import MaskRule, NgramRule, PosRule, Rule, check_iterations, combine_rules
+from data_augment.rules import (
+    DEFAULT_ITERATIONS,
+    DEFAULT_PAIR_ITERATIONS,
+    MaskRule,
+    NgramRule,
+    PosRule,
+    Rule,
+    check_iterations,
+    combine_rules,
+)
 from nlp_distill.limits import check_positive, check_share, check_whole
 from nlp_distill.pipelines.word_vectors import TeacherWordPieces, WordVectors
+from nlp_distill.students.build import choose_head_size
+from nlp_distill.tasks import Task
 from nlp_distill.training import MAX_SEED, MIN_LENGTH
 
 TRAINING: dict[str, Any] = {
@@ -25,13 +37,13 @@ ADADELTA_RHO = 0.95  # §4.2
 
 @dataclass(frozen=True)
 class TransferSetConfig:
-    """How the transfer set is made (section 3.1 of the paper)."""
+    """How the transfer set is made (section 3.3 of the paper)."""
 
     n_iter: int | None = None  # None: 20, and 10 for pairs (§4.2)
-    p_mask: float = 0.1  # §3.1
-    p_pos: float = 0.1  # §3.1
-    p_ngram: float = 0.25  # §3.1
-    max_ngram: int = 5  # §3.1
+    p_mask: float = 0.1  # §4.2
+    p_pos: float = 0.1  # §4.2
+    p_ngram: float = 0.25  # §4.2
+    max_ngram: int = 5  # §3.3
     unlabelled_n_iter: int | None = None  # None: as n_iter
     pos_tagger: str = "auto"
     num_workers: int = 1
@@ -108,6 +120,26 @@ class BiLSTMDistillation:
             raise InputError(f"seeds are {self.seeds}; give one or more, each once")
         for seed in self.seeds:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+
+
+def describe_config(config: BiLSTMDistillation, task: Task) -> dict[str, Any]:
+    """Every setting as a plain value, those that depend on others resolved: what a result file keeps."""
+    plain = dataclasses.asdict(config)
+    source = plain["word_vectors"].get("source")
+    if source is not None:
+        plain["word_vectors"]["source"] = Path(source).name
+    plain["word_vectors"] |= {"kind": type(config.word_vectors).__name__}
+    plain["head_size"] = choose_head_size(config.hidden_size, config.head_size)
+    copies = DEFAULT_PAIR_ITERATIONS if task.is_pair else DEFAULT_ITERATIONS
+    transfer = plain["transfer_set"]
+    transfer["n_iter"] = copies if transfer["n_iter"] is None else transfer["n_iter"]
+    if transfer["unlabelled_n_iter"] is None:
+        transfer["unlabelled_n_iter"] = transfer["n_iter"]
+    plain["training"] = {**TRAINING, **config.training}
+    plain["baseline_training"] = {**plain["training"], **config.baseline_training}
+    if config.adadelta:
+        plain["adadelta_rho"] = ADADELTA_RHO
+    return plain
 
 
 def describe_student(config: BiLSTMDistillation) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
-from data_augment.glove import load_glove
+from data_augment.glove import find_packaged_glove, load_glove
 from nlp_distill.limits import check_whole
 from nlp_distill.stages import announce
 from nlp_distill.students import (
@@ -35,6 +35,10 @@ class TeacherWordPieces:
     def __post_init__(self) -> None:
         check_vectors(self.size, self.vocabulary_size)
 
+    def check(self, teacher: PreTrainedModel, tokenizer) -> None:
+        """Refuse, before any work, a tokenizer that cannot be trimmed, or not so far."""
+        trim_vocabulary(tokenizer, [], max_size=self.vocabulary_size)
+
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
         trimmed, kept_ids = trim_vocabulary(tokenizer, texts, max_size=self.vocabulary_size)
@@ -50,6 +54,10 @@ class RandomWordPieces:
 
     def __post_init__(self) -> None:
         check_vectors(self.size, self.vocabulary_size)
+
+    def check(self, teacher: PreTrainedModel, tokenizer) -> None:
+        """Refuse, before any work, a tokenizer that cannot be trimmed, or not so far."""
+        trim_vocabulary(tokenizer, [], max_size=self.vocabulary_size)
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
@@ -68,6 +76,11 @@ class GloveWords:
         # Seen now, not when the labelling is done.
         if self.source is not None and not Path(self.source).is_file():
             raise InputError(f"no file {self.source}; give GloVe vectors as text, one word a line")
+
+    def check(self, teacher: PreTrainedModel, tokenizer) -> None:
+        """Refuse, before any work, vectors that are not there."""
+        if self.source is None:
+            find_packaged_glove()
 
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""

@@ -22,7 +22,7 @@ from data_augment.errors import InputError
 
 from .bilstm_encoder import BiLSTMEncoder, compact_rows, plan_chunks
 
-# (hidden_size, head_size) of the two forms in the paper, section 4.3. With two embedding channels of 300
+# (hidden_size, head_size) of the two forms in the paper, section 4.2. With two embedding channels of 300
 # numbers they have 0.96M and 2.4M parameters besides the embeddings.
 SMALL = (150, 200)
 LARGE = (300, 400)
@@ -33,7 +33,7 @@ class BiLSTMConfig(PreTrainedConfig):
 
     Arguments
         vocab_size: rows of each embedding matrix.
-        embedding_size: numbers a token and channel (300: paper, section 4.3).
+        embedding_size: numbers a token and channel (300: paper, section 4.2).
         embedding_channels: 1 = one matrix, tuned; 2 = "multichannel": one matrix tuned, one frozen, side by
             side, so the LSTM reads 2 x embedding_size numbers a token.
         freeze_embeddings: with one channel, keep that channel frozen. Refused with two.

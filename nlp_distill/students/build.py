@@ -36,8 +36,7 @@ def build_bilstm(
 
     Raises InputError for an embedding matrix that does not fit the tokenizer.
     """
-    if head_size is None:
-        head_size = dict((SMALL, LARGE)).get(hidden_size, max(1, hidden_size * 4 // 3))
+    head_size = choose_head_size(hidden_size, head_size)
     names: dict[str, Any] = {"num_labels": 1}
     if labels:
         names = {
@@ -63,6 +62,15 @@ def build_bilstm(
     if embeddings is not None:
         model.set_embedding_weights(embeddings)
     return model.train()
+
+
+def choose_head_size(hidden_size: int, head_size: int | None = None) -> int:
+    """`head_size` if given, else the paper's for this hidden size (150 -> 200, 300 -> 400; others 4/3)."""
+    return (
+        dict((SMALL, LARGE)).get(hidden_size, max(1, hidden_size * 4 // 3))
+        if head_size is None
+        else head_size
+    )
 
 
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:

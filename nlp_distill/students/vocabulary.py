@@ -51,7 +51,7 @@ def trim_vocabulary(
     always |= {index for piece, index in vocabulary.items() if len(piece.removeprefix(prefix)) == 1}
     if max_size is not None and max_size < len(always):
         raise InputError(
-            f"max_size is {max_size}: give at least {len(always)}, for special tokens and characters"
+            f"the vocabulary size is {max_size}: give at least {len(always)}, for special tokens and characters"
         )
     counts = _count_pieces(
         Tokenizer.from_str(json.dumps(spec | {"truncation": None, "padding": None})), texts

@@ -155,8 +155,12 @@ CASES = {
     # --- labelling
     "logits of another teacher": (
         f"{LABEL} --teacher {{encoder}} --input {{bad}}/ids.csv --output {{made}}/labelled.parquet",
-        "labelled with other inputs: the teacher",
+        "labelled with other inputs: the teacher's weights, labels differ",
         "--overwrite",
+    ),
+    "logits of another tokenizer": (
+        f"{LABEL} --teacher {{bad}}/other_tokenizer --input {{bad}}/ids.csv --output {{made}}/labelled.parquet",
+        "labelled with other inputs: the teacher's tokenizer differ",
     ),
     "logits of other data": (
         f"{LABEL} --input {{bad}}/other_ids.csv --output {{made}}/labelled.parquet",
@@ -190,6 +194,24 @@ CASES = {
         f"{LABEL} --input {{bad}}/same_ids.csv --output {{tmp}}/o.parquet",
         "2 rows but only 1 different ids",
     ),
+    "label rows without a text": (
+        f"{LABEL} --input {{bad}}/ids_null.jsonl --output {{tmp}}/o.parquet",
+        "ids_null.jsonl row 2",
+        "column 'text' is null",
+        "--skip-bad-rows",
+    ),
+    "label rows whose text is a number": (
+        f"{LABEL} --input {{bad}}/ids_number.jsonl --output {{tmp}}/o.parquet",
+        "ids_number.jsonl row 1: column 'text' holds no text but 5",
+    ),
+    "label rows whose text is a list": (
+        f"{LABEL} --input {{bad}}/ids_list.jsonl --output {{tmp}}/o.parquet",
+        "column 'text' holds no text but ['a', 'b']",
+    ),
+    "teachers with other numbers of classes": (
+        f"{LABEL} --teacher {{teacher}} {{bad}}/regressor --input {{bad}}/ids.csv --output {{tmp}}/o.parquet",
+        "[none: a regression]",
+    ),
     "label length": (
         f"{LABEL} --max-length 0 --input {{bad}}/ids.csv --output {{tmp}}/o.parquet",
         "max_length is 0",
@@ -217,6 +239,19 @@ CASES = {
         "cannot write to",
         "Not a directory",
     ),
+    "results of someone else": (
+        f"{DISTILL} --output {{bad}}/foreign",
+        "results.json exists and was not made by this command",
+    ),
+    "published results of other settings": (
+        f"{FINETUNE} {DATA} --results-dir {{bad}}/published",
+        "0.json holds the result of other settings (max_length: 99 there, 32 now",
+        "--overwrite",
+    ),
+    "a path that is too long": (
+        f"{LABEL} --input {{bad}}/{'x' * 300}.csv --output {{tmp}}/o.parquet",
+        "File name too long",
+    ),
     "results folder is a file": (f"{FINETUNE} {DATA} --results-dir {{own}}/train.csv", "cannot write to"),
     # --- training options
     "unknown option": (
@@ -228,6 +263,18 @@ CASES = {
     "options that do not go together": (
         f"{FINETUNE} {DATA} --eval-strategy no",
         "training arguments do not fit",
+    ),
+    "checkpoint by a metric of another task": (
+        f"{FINETUNE} {DATA} --metric-for-best-model f1",
+        "metric_for_best_model is f1; give score, loss, accuracy",
+    ),
+    "label smoothing": (
+        f"{FINETUNE} {DATA} --label-smoothing-factor 0.1",
+        "label_smoothing_factor has no effect here",
+    ),
+    "batch metrics": (
+        f"{FINETUNE} {DATA} --batch-eval-metrics True",
+        "batch_eval_metrics has no effect here",
     ),
     "seed of all students": (f"{DISTILL} --seed 3", "--seeds"),
     "reporter that is not installed": (f"{FINETUNE} {DATA} --report-to comet_ml", "`pip install comet_ml`"),
@@ -258,6 +305,14 @@ CASES = {
     "size of GloVe vectors": (
         f"{DISTILL} --embeddings glove --embedding-size 8",
         "--embedding-size and --vocabulary-size do not go with",
+    ),
+    "GloVe file for other vectors": (
+        f"{DISTILL} --embeddings teacher --glove-file {{own}}/train.csv",
+        "--glove-file does not go with --embeddings teacher",
+    ),
+    "vocabulary below the characters": (
+        f"{DISTILL} --vocabulary-size 5",
+        "the vocabulary size is 5: give at least",
     ),
     "missing GloVe file": (
         f"{DISTILL} --glove-file {{own}}/nowhere.txt",
@@ -302,7 +357,7 @@ def places(
     """Where the placeholders of the cases lead: good files, bad ones, and finished outputs."""
     bad, made = tmp_path_factory.mktemp("bad"), tmp_path_factory.mktemp("made")
     write_bad_files(bad)
-    write_bad_models(bad, encoder_folder)
+    write_bad_models(bad, encoder_folder, teacher_folder)
     rows = ["--input", bad / "ids.csv", "--output", made / "labelled.parquet", "--text-column", "text"]
     assert run_cli("label", "--teacher", teacher_folder, *rows, "--max-length", 32) == 0
     assert fine_tune(made / "model") == 0
@@ -323,14 +378,20 @@ def write_bad_files(folder: Path) -> None:
         "no_text.csv": "words\na film\n",
         "ids.csv": "id,text\n1,a good film\n2,a bad plot\n",
         "other_ids.csv": "id,text\n1,a good film\n3,a bad plot\n",
+        "ids_null.jsonl": '{"id": 1, "text": "a film"}\n{"id": 2, "text": null}\n',
+        "ids_number.jsonl": '{"id": 1, "text": 5}\n',
+        "ids_list.jsonl": '{"id": 1, "text": ["a", "b"]}\n',
+        "foreign/results.json": '{"mine": true}\n',
+        "published/teacher/mine/0.json": '{"config": {"max_length": 99}}\n',
         "same_ids.csv": "id,text\n1,a good film\n1,a bad plot\n",
         "glue/SST-2/train.tsv": "sentence\tlabel\na film\t1\na plot\t2\n",
         "glue/SST-2/dev.tsv": "sentence\tlabel\na film\t1\n",
     }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
 
 
-def write_bad_models(folder: Path, encoder: Path) -> None:
+def write_bad_models(folder: Path, encoder: Path, teacher: Path) -> None:
     """Copies of the tiny encoder, each with its own fault."""
 
     def copy(name: str) -> Path:
@@ -347,6 +408,10 @@ def write_bad_models(folder: Path, encoder: Path) -> None:
         auto_map={"AutoConfig": "code.C", "AutoModelForSequenceClassification": "code.M"},
     )
     (folder / "own_code" / "code.py").write_text("raise SystemExit('this code must not run')")
+    other = Path(shutil.copytree(teacher, folder / "other_tokenizer")) / "tokenizer.json"
+    definition = json.loads(other.read_text())
+    definition["normalizer"]["lowercase"] = False
+    other.write_text(json.dumps(definition))
     (copy("no_tokenizer") / "tokenizer.json").unlink()
     (copy("no_weights") / "model.safetensors").unlink()
     (copy("torn_weights") / "model.safetensors").write_bytes(b"torn")
@@ -387,7 +452,7 @@ def test_wrong_input_is_one_line_and_nothing_is_lost(
     [
         (
             f"evaluate {DATA} --model x --learning-rate 1",
-            "error: unknown option --learning-rate; see nlp-distill evaluate --help",
+            "error: unknown option --learning-rate of evaluate; see nlp-distill --help",
         ),
         (f"{DISTILL} --embeddings word2vec", "error: argument --embeddings: invalid choice: 'word2vec'"),
         (f"{DISTILL} --embedding-channels 3", "error: argument --embedding-channels: invalid choice: 3"),
@@ -410,7 +475,8 @@ def test_options_that_the_parser_refuses_end_in_a_clear_line(
     with pytest.raises(SystemExit) as stop:
         main(shlex.split(command))
     assert stop.value.code == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and message in lines[0]
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,22 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill.cli import main
-from nlp_distill.commands import parse_training_arguments
+from nlp_distill.commands.inputs import parse_training_arguments
 from nlp_distill.labelling import read_fingerprint
+from nlp_distill.pipelines.bilstm_config import TRAINING
 from nlp_distill.stages import FINISHED
 from nlp_distill.tasks import load_task
 from nlp_distill.trainer import find_last_checkpoint
 
-COMMANDS = [["demo"], ["finetune"], ["label"], ["distill", "bilstm"], ["evaluate"]]
+COMMANDS = [
+    ["demo"],
+    ["finetune"],
+    ["label"],
+    ["distill", "bilstm"],
+    ["distill", "general"],
+    ["distill", "tinybert"],
+    ["evaluate"],
+]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -72,7 +81,7 @@ def test_every_command_explains_itself(command: list[str], capsys: pytest.Captur
         main([*command, "--help"])
     out, err = capsys.readouterr()
     assert stop.value.code == 0 and err == ""
-    assert out.startswith(f"usage: nlp-distill {' '.join(command)}") and "--overwrite" in out
+    assert out.startswith(f"usage: nlp-distill {' '.join(command)}") and "--trust-remote-code" in out
 
 
 def test_the_bare_command_lists_the_commands(capsys: pytest.CaptureFixture) -> None:
@@ -313,9 +322,11 @@ def test_results_json_has_every_promised_key(distilled: Distilled, own_files: Pa
     }
     assert {"transfer_set", "labelling", "student", "student_without_teacher"} <= set(results["timings_s"])
     assert {"python", "torch", "transformers", "nlp_distill"} <= set(results["versions"])
-    assert results["config"]["hidden_size"] == 6 and results["config"]["training"] == {
-        "num_train_epochs": 1.0
-    }
+    config = results["config"]
+    assert (config["hidden_size"], config["head_size"], config["transfer_set"]["n_iter"]) == (6, 5, 1)
+    # Every setting is there, those that were left out with their defaults.
+    assert config["training"] == {**TRAINING, "num_train_epochs": 1.0} == config["baseline_training"]
+    assert config["adadelta_rho"] == 0.95
     assert results["command"].startswith("nlp-distill distill bilstm --task mine")
     assert results["selected_on"] == "validation"
 

@@ -5,7 +5,8 @@ import pytest
 from datasets import Dataset
 
 from nlp_distill import encoding
-from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import EncodedRows, encode_for_teacher, encode_rows, iterate_chunks
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +158,18 @@ def test_rows_without_a_label_take_the_teachers_and_others_keep_theirs():
     assert values.label_by_teacher().labels.tolist() == [0.5, 3.0, 2.0]
     with pytest.raises(ValueError, match="need teacher_logits"):
         EncodedRows(tokens, offsets).label_by_teacher()
+
+
+def test_rows_encoded_for_a_teacher_of_other_tokens_reach_it(
+    tokenizer, other_tokenizer, make_rows, make_bert
+):
+    rows = Dataset.from_list(make_rows(5))
+    both = encode_for_teacher(rows, other_tokenizer, ["text", "second"], 12)
+    expected = other_tokenizer(rows["text"][:], rows["second"][:], truncation=True, max_length=12)
+    assert both["teacher_input_ids"][:] == expected["input_ids"]
+    assert both["teacher_token_type_ids"][:] == expected["token_type_ids"]
+    assert both["text"][:] == rows["text"][:]
+    own = encode_rows(both, tokenizer, ["text"], 12)
+    examples = [own[i] | {"teacher_input_ids": both[i]["teacher_input_ids"]} for i in range(5)]
+    batch = DistillationCollator(tokenizer, other_tokenizer)(examples)
+    assert batch["teacher_input_ids"].shape[1] == max(map(len, expected["input_ids"]))

@@ -513,3 +513,20 @@ def test_the_summary_counts_tokens_and_padding_of_the_file(tmp_path, source, row
         shard = lengths[start : start + 10]
         padded += sum(shard[batch].max() * len(batch) for batch in plan_batches(shard, 40))
     assert (summary.rows, summary.tokens, summary.padded_tokens) == (35, lengths.sum(), padded)
+
+
+def test_bad_rows_are_dropped_and_counted_where_that_is_asked_for(make_bert, tokenizer, tmp_path):
+    source, clean = tmp_path / "rows.jsonl", tmp_path / "clean.jsonl"
+    good = [{"id": i, "text": text} for i, text in enumerate(["a film", "a plot", "a story"])]
+    bad = [{"id": 7, "text": None}, {"id": 8, "text": " "}, {"id": None, "text": "a movie"}]
+    mixed = [good[0], bad[0], good[1], bad[1], bad[2], good[2]]
+    source.write_text("\n".join(json.dumps(row) for row in mixed))
+    clean.write_text("\n".join(json.dumps(row) for row in good))
+    teachers = [(make_bert(), tokenizer)]
+    with pytest.raises(InputError, match="row 2 .*column 'text' is null"):
+        label_file(source, tmp_path / "o.parquet", teachers, ["text"], 32)
+    summary = label_file(source, tmp_path / "o.parquet", teachers, ["text"], 32, skip_bad_rows=True)
+    assert (summary.rows, summary.skipped_rows) == (3, 3) and "3 bad rows skipped" in str(summary)
+    label_file(clean, tmp_path / "c.parquet", teachers, ["text"], 32)
+    made, expected = (pq.read_table(tmp_path / name) for name in ("o.parquet", "c.parquet"))
+    assert made.to_pylist() == expected.to_pylist()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, RobertaConfig
 
 from data_augment.errors import InputError
-from nlp_distill.models import check_max_length, load_pretrained
+from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.students import BiLSTMForSequenceClassification, build_bilstm
 
 
@@ -118,3 +118,29 @@ def test_rows_longer_than_the_models_positions_are_refused(make_bert, encoder_fo
         check_max_length(make_bert(), 65)
     student = build_bilstm(load_pretrained(AutoTokenizer, encoder_folder), ("no", "yes"), hidden_size=4)
     check_max_length(student, 100_000)  # an LSTM has no positions to run out of
+
+
+@pytest.mark.parametrize("make", ["bert", "roberta"])
+def test_the_longest_row_that_is_allowed_is_one_that_the_model_reads(make: str) -> None:
+    """RoBERTa's positions begin after the padding token: two of them are never used."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = {"bert": BertConfig, "roberta": RobertaConfig}[make](
+        vocab_size=20, max_position_embeddings=12, pad_token_id=1, **sizes
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    longest = 10 if make == "roberta" else 12
+    check_max_length(model, longest)
+    model(torch.full((1, longest), 5))
+    with pytest.raises(InputError, match=f"reads at most {longest} tokens"):
+        check_max_length(model, longest + 1)
+
+
+def test_a_head_that_is_not_in_the_checkpoint_is_announced(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    load_classifier(folder)
+    assert capsys.readouterr().err == ""
+    AutoModelForSequenceClassification.from_pretrained(folder).base_model.save_pretrained(tmp_path / "bare")
+    load_classifier(tmp_path / "bare")
+    error = capsys.readouterr().err
+    assert "WARNING" in error and "classifier.weight" in error and "never fine-tuned" in error

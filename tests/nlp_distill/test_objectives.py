@@ -314,3 +314,11 @@ def test_parameters_of_the_parts_are_parameters_of_the_sum():
 def test_an_objective_without_a_forward_is_refused():
     with pytest.raises(NotImplementedError):
         Objective()(outputs([[0.0, 1.0]]), None, {}, 0.0)
+
+
+@pytest.mark.parametrize("loss", [soft_target_loss, logit_regression_loss])
+def test_logits_of_different_classes_are_refused_where_broadcasting_would_compare_them(loss):
+    with pytest.raises(ValueError, match="the student has 2 logits a row and the teacher 3"):
+        loss(random_logits(4, 2), random_logits(4, 3))
+    with pytest.raises(ValueError, match="the student has . logits a row and the teacher 1"):
+        loss(random_logits(4, 2), random_logits(4, 1))

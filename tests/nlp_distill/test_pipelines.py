@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from data_augment.errors import InputError
-from nlp_distill.commands import configure_bilstm
+from nlp_distill.cli import build_parser
+from nlp_distill.commands.bilstm import configure_bilstm
 from nlp_distill.objectives import HardLabels, LogitRegression
-from nlp_distill.pipelines import bilstm, demo, finetune
+from nlp_distill.pipelines import bilstm, demo, finetune, transfer
 from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, TransferSetConfig
 from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
 from nlp_distill.schedules import value_at
@@ -148,7 +149,7 @@ def test_finetune_options_reach_the_trainer(
 def test_transfer_set_options_reach_the_augmenter(
     distill, own_files: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    seen = stop_at(monkeypatch, bilstm, "write_transfer_set")
+    seen = stop_at(monkeypatch, transfer, "write_transfer_set")
     rules = ["--p-mask", 0.2, "--p-pos", 0.3, "--p-ngram", 0.5, "--max-ngram", 3]
     copies = ["--n-iter", 4, "--unlabelled-n-iter", 1, "--num-workers", 2]
     with pytest.raises(Stop):
@@ -213,11 +214,43 @@ def test_the_baseline_takes_the_rate_that_is_best_on_validation(distill, tmp_pat
     tried = {rate: validation_score(f"student_without_teacher-lr{rate:g}-seed0") for rate in (1e-6, 1.0)}
     best = max(tried, key=lambda rate: tried[rate])
     published = json.loads((tmp_path / "r" / "bilstm_without_teacher" / "mine" / "1.json").read_text())
+    assert published["tuning"].pop("other_rates_s") >= 0
     assert published["tuning"] == {
         "learning_rate": best,
         "validation_scores": {str(rate): score for rate, score in tried.items()},
     }
     assert published["validation_score"] == validation_score(f"student_without_teacher-lr{best:g}-seed1")
+
+
+def test_the_students_own_rate_is_always_among_those_tried(distill, tmp_path: Path) -> None:
+    assert distill(tmp_path / "d", "--baseline-learning-rates", 1e-6, "--learning-rate", 0.5) == 0
+    tuning = json.loads((tmp_path / "d" / "results.json").read_text())["baseline_tuning"]
+    assert set(tuning["validation_scores"]) == {"1e-06", "0.5"}
+
+
+def test_more_epochs_for_the_student_are_more_for_its_baseline_too() -> None:
+    options = build_parser().parse_args(["demo"])
+    options.training = {"num_train_epochs": 20.0}
+    config = configure_bilstm(demo.plan_demo(False).distillation, options)
+    assert config.baseline_training["num_train_epochs"] == config.training["num_train_epochs"] == 20
+    options.training = {"num_train_epochs": 2.0}
+    config = configure_bilstm(demo.plan_demo(False).distillation, options)
+    assert config.baseline_training["num_train_epochs"] == 12 and config.training["num_train_epochs"] == 2
+
+
+def test_a_teacher_whose_labels_change_places_makes_every_stage_again(
+    distill, fine_tune, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Same weights, other answers: the names of the labels are part of what a stage depends on."""
+    teacher = tmp_path / "teacher"
+    assert fine_tune(teacher) == 0 and distill(tmp_path / "d", teacher=teacher) == 0
+    config = json.loads((teacher / "config.json").read_text())
+    config["id2label"] = {"0": config["id2label"]["1"], "1": config["id2label"]["0"]}
+    config["label2id"] = {name: int(index) for index, name in config["id2label"].items()}
+    (teacher / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert distill(tmp_path / "d", teacher=teacher) == 2
+    assert "teacher.labels" in capsys.readouterr().err
 
 
 def test_a_changed_teacher_makes_every_stage_that_knew_it_again(

@@ -8,6 +8,7 @@ from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.teachers import (
     Teacher,
+    is_anonymous,
     match_labels,
     read_labels,
     select_teacher_inputs,
@@ -229,3 +230,28 @@ def test_a_teacher_no_better_than_the_majority_class_is_named_untrained(score):
 
 def test_a_teacher_better_than_the_majority_class_passes_in_silence():
     assert warn_if_not_fine_tuned(0.521, 0.52, "validation") is None
+
+
+def test_a_teacher_with_its_own_tokenizer_refuses_rows_that_were_not_encoded_for_it(
+    make_bert, other_tokenizer
+):
+    teacher = Teacher(make_bert(), other_tokenizer)
+    batch = {"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.tensor([[1, 1]])}
+    with pytest.raises(InputError, match="rows carry no teacher_input_ids; encode them for it too"):
+        teacher.run(batch)
+    own = {f"teacher_{name}": value for name, value in batch.items()}
+    torch.testing.assert_close(teacher.run(batch | own).logits, Teacher(make_bert()).run(batch).logits)
+
+
+@pytest.mark.parametrize("student", [(), ("LABEL_0", "LABEL_1", "LABEL_2"), ("LABEL_0",)])
+def test_a_student_with_another_number_of_outputs_is_refused_even_if_its_labels_have_no_names(
+    make_bert, student
+):
+    teacher = Teacher(make_bert(labels=("negative", "positive")))
+    config = make_bert(labels=student if len(student) != 1 else ()).config
+    with pytest.raises(InputError, match="must be the same names"):
+        teacher.match_labels(config)
+
+
+def test_a_regression_is_never_taken_for_a_model_without_label_names():
+    assert not is_anonymous(()) and is_anonymous(("LABEL_0", "LABEL_1"))

@@ -28,6 +28,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
 
 from nlp_distill.objectives import HardLabels, Objective
+from nlp_distill.processes import leave_processes
 from nlp_distill.trainer import DistillationTrainer
 
 
@@ -83,6 +84,7 @@ if __name__ == "__main__":
     train(folder, "two", 2, 1)
     train(folder, "two_resumed", 2, 1, "other_student", str(folder / "two" / "checkpoint-8"))
     train(folder, "two_accumulated", 1, 2)
+    leave_processes()
 '''
 
 

@@ -100,7 +100,7 @@ def test_a_word_that_was_unknown_stays_unknown():
 def test_tokenizers_of_other_kinds_and_too_small_sizes_are_refused(wordpiece):
     with pytest.raises(InputError, match="not WordLevel"):
         trim_vocabulary(word_tokenizer(["a b"]), ["a"])
-    with pytest.raises(InputError, match="max_size is 10: give at least 6"):
+    with pytest.raises(InputError, match="the vocabulary size is 10: give at least 6"):
         trim_vocabulary(wordpiece, ["good"], max_size=10)
 
 

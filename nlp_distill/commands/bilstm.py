@@ -1,0 +1,144 @@
+"""``nlp-distill distill bilstm``: BERT -> BiLSTM."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_augment.errors import InputError
+from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.publish import publish_runs
+from nlp_distill.processes import is_main_process
+from nlp_distill.tasks import TaskData
+
+METHODS = {"student_without_teacher": "bilstm_without_teacher", "student": "bilstm_distilled"}
+
+
+def run(options: argparse.Namespace) -> None:
+    """``nlp-distill distill bilstm``."""
+    from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation
+
+    data = load_data(options)
+    config = configure_bilstm(BiLSTMDistillation(), options)
+    check_published(options, config, data)
+    results = distill_into_bilstm(options, config, data, options.teacher, Path(options.output))
+    show_results(results)
+
+
+def distill_into_bilstm(
+    options: argparse.Namespace,
+    config,
+    data: TaskData,
+    teacher: str,
+    output: Path,
+    timings: Mapping[str, float] | None = None,
+) -> dict:
+    """The student pipeline; publishes the students' results where asked to.
+
+    Args:
+        timings: seconds that went into the teacher, to stand among those of the run.
+    """
+    from nlp_distill.pipelines.bilstm import distill_bilstm
+
+    described = describe_run(options, config, data)
+    results = distill_bilstm(config, data, teacher, output, described, options.overwrite, timings)
+    publish_runs(options, results, data, METHODS, frozenset({"student"}), described)
+    return results
+
+
+def check_published(options: argparse.Namespace, config, data: TaskData) -> None:
+    """Refuse to publish over the results of other settings, before the work is done."""
+    from nlp_distill.results import check_unpublished
+
+    if options.results_dir:
+        described = describe_run(options, config, data)
+        methods = METHODS.values()
+        check_unpublished(
+            options.results_dir, methods, data.task.name, config.seeds, described, options.overwrite
+        )
+
+
+def describe_run(options: argparse.Namespace, config, data: TaskData) -> dict[str, Any]:
+    """All settings of a run as plain values, defaults included, and its command."""
+    from nlp_distill.pipelines.bilstm_config import describe_config
+
+    return {"config": describe_config(config, data.task), "command": options.command_line}
+
+
+def configure_bilstm(config, options: argparse.Namespace):
+    """``config`` with the given options in place; options left out keep its values."""
+    from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
+
+    if options.glove_file and options.embeddings not in (None, "glove"):
+        raise InputError(
+            f"--glove-file does not go with --embeddings {options.embeddings}; leave out one of them"
+        )
+    kind = options.embeddings or ("glove" if options.glove_file else None)
+    sizes = {"size": options.embedding_size, "vocabulary_size": options.vocabulary_size}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    if kind == "glove":
+        if sizes:
+            raise InputError(
+                "--embedding-size and --vocabulary-size do not go with --embeddings glove, whose vectors have a size"
+            )
+        config = dataclasses.replace(config, word_vectors=GloveWords(options.glove_file))
+    elif kind:
+        vectors = RandomWordPieces if kind == "random" else TeacherWordPieces
+        config = dataclasses.replace(config, word_vectors=vectors(**sizes))
+    elif sizes:
+        config = dataclasses.replace(config, word_vectors=dataclasses.replace(config.word_vectors, **sizes))
+    names: tuple[str, ...] = (
+        "hidden_size",
+        "head_size",
+        "embedding_channels",
+        "dropout",
+        "hard_weight",
+        "max_length",
+    )
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.optimizer:
+        given["adadelta"] = options.optimizer == "adadelta"
+    if options.seeds:
+        given["seeds"] = tuple(options.seeds)
+    if options.no_baseline:
+        given["baseline"] = False
+    if options.baseline_epochs is not None:
+        given["baseline_training"] = {**config.baseline_training, "num_train_epochs": options.baseline_epochs}
+    elif "num_train_epochs" in options.training and "num_train_epochs" in config.baseline_training:
+        # Never fewer than the distilled student has.
+        epochs = max(options.training["num_train_epochs"], config.baseline_training["num_train_epochs"])
+        given["baseline_training"] = {**config.baseline_training, "num_train_epochs": epochs}
+    if options.baseline_learning_rates:
+        given["baseline_learning_rates"] = tuple(options.baseline_learning_rates)
+    return dataclasses.replace(
+        config,
+        **given,
+        transfer_set=choose_transfer_set(config.transfer_set, options),
+        training={**config.training, **options.training},
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def choose_transfer_set(settings, options: argparse.Namespace):
+    """``settings`` of a transfer set with the given options in place."""
+    names = (
+        "n_iter",
+        "p_mask",
+        "p_pos",
+        "p_ngram",
+        "max_ngram",
+        "unlabelled_n_iter",
+        "pos_tagger",
+        "num_workers",
+    )
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return dataclasses.replace(settings, **given)
+
+
+def show_results(results: dict[str, Any]) -> None:
+    """Print the page of a run."""
+    from nlp_distill.results import render_results
+
+    if is_main_process():
+        print(f"\n{render_results(results)}")

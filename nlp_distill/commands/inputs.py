@@ -1,0 +1,84 @@
+"""What several commands share: options as data and as training arguments, and a quiet terminal."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_augment.errors import InputError
+from nlp_distill.stages import announce, make_folder
+from nlp_distill.tasks import TaskData, load_task
+
+
+def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
+    """The task that the data options name."""
+    if getattr(options, "results_dir", None):
+        make_folder(Path(options.results_dir))  # now, rather than when the work is done
+    own_files = options.train_file is not None
+    if options.label_column and not own_files:
+        raise InputError("--label-column describes files of your own; add --train-file")
+    if options.select_on == "dev" and (own_files or options.task in (None, "tweets")):
+        raise InputError(
+            "--select-on dev is a habit with GLUE's splits; to select on rows of your own give --validation-file"
+        )
+    given: dict[str, Any] = {"label_column": options.label_column} if options.label_column else {}
+    data = load_task(
+        options.task,
+        data_dir=options.data_dir,
+        train_file=options.train_file,
+        validation_file=options.validation_file,
+        test_file=options.test_file,
+        unlabelled_file=options.unlabelled_file,
+        text_column=options.text_column,
+        text_pair_column=options.text_pair_column,
+        select_on=options.select_on,
+        skip_bad_rows=options.skip_bad_rows,
+        **given,
+        **rows,
+    )
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits().items())
+    counts = "".join(f"; {reason.replace('_', ' ')}: {count:,}" for reason, count in data.counts.items())
+    announce(f"{data.task.name} from {data.source}: {sizes} rows{counts}")
+    return data
+
+
+def quiet_libraries() -> None:
+    """Keep the terminal for what this run does: no reports about heads that are new by intention."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
+    """Fields of ``TrainingArguments`` from the command line, only those given, with their types.
+
+    Raises:
+        InputError: for a name that is no field, or a value of the wrong type.
+    """
+    if not tokens:
+        return {}
+    from transformers import HfArgumentParser, TrainingArguments
+
+    ours = {"output_dir", "resume_from_checkpoint"}  # a stage knows where it writes and where it stopped
+    fields = {field.name for field in dataclasses.fields(TrainingArguments)} - ours
+    names = []
+    for token in tokens:
+        option = token.partition("=")[0]
+        if option.startswith("--"):
+            names.append(option[2:].replace("-", "_"))
+        if not names or names[-1] not in fields:
+            raise InputError(
+                f"unknown option {option}; --help lists ours, and any field of TrainingArguments can be given"
+            )
+    parser = HfArgumentParser(TrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
+    try:
+        parsed, left = parser.parse_known_args(["--output_dir", "unused", *tokens])
+        if left:
+            raise argparse.ArgumentError(None, f"{left[0]} belongs to no option")
+    except argparse.ArgumentError as error:
+        raise InputError(f"the training options {' '.join(tokens)} do not fit: {error}") from error
+    return {name: getattr(parsed, name) for name in names}

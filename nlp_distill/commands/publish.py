@@ -1,0 +1,43 @@
+"""Write the published result files of a pipeline's run: one small file a trained model."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from nlp_distill.processes import is_main_process
+from nlp_distill.tasks import TaskData
+
+
+def publish_runs(
+    options: argparse.Namespace,
+    results: Mapping[str, Any],
+    data: TaskData,
+    methods: Mapping[str, str],
+    with_transfer_set: frozenset[str],
+    described: Mapping[str, Any],
+) -> None:
+    """Publish every arm and seed of a run where ``--results-dir`` asks for it.
+
+    Args:
+        options: the command's options.
+        results: what the pipeline returned, with ``runs`` by arm.
+        data: the task.
+        methods: the published method's name by arm.
+        with_transfer_set: the arms that learnt from the transfer set.
+        described: configuration and command.
+    """
+    if not options.results_dir or not is_main_process():
+        return
+    from nlp_distill.results import publish_result
+
+    for arm, runs in results["runs"].items():
+        for seed, run in zip(results["seeds"], runs, strict=True):
+            context = {
+                **described,
+                "data": results["data"],
+                "transfer_set": results["transfer_set"] if arm in with_transfer_set else None,
+                "selected_on": data.selected_on,
+                "tuning": run.get("tuning"),
+                "wall_time_s": run["training"]["seconds"],
+            }
+            publish_result(options.results_dir, methods[arm], data.task.name, seed, run["entry"], context)

@@ -1,0 +1,86 @@
+"""``nlp-distill distill tinybert``: layers first, then predictions."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from data_augment.errors import InputError
+from nlp_distill.commands.bilstm import choose_transfer_set, show_results
+from nlp_distill.commands.general import choose_shape
+from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.publish import publish_runs
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from nlp_distill.pipelines.tinybert import distill_tinybert, read_student_shape
+    from nlp_distill.results import check_unpublished, drop_place
+
+    config = configure_tinybert(options)
+    data = load_data(options)
+    general = drop_place(config.general) if config.general else None
+    plain = config.describe() | {"general": general, "transfer_set": config.transfer_set.describe()}
+    described = {"config": plain, "command": options.command_line}
+    shape = dataclasses.asdict(read_student_shape(config))
+    name = f"tinybert_{shape['layers']}x{shape['hidden']}"
+    left_out = "".join(f"_without_{part}" for part in sorted(config.without))
+    methods = {
+        "student_without_teacher": f"{name}_without_teacher",
+        "general_only": f"{name}_general_only",
+        "intermediate_only": f"{name}_intermediate_only",
+        "student": f"{name}{left_out}",
+    }
+    if options.results_dir:
+        given = (methods.values(), data.task.name, config.seeds, described, options.overwrite)
+        check_unpublished(options.results_dir, *given)
+    results = distill_tinybert(
+        config, data, options.teacher, Path(options.output), described, options.overwrite
+    )
+    distilled = frozenset({"student", "intermediate_only"})
+    publish_runs(options, results, data, methods, distilled, described)
+    show_results(results)
+
+
+def configure_tinybert(options: argparse.Namespace):
+    """The pipeline's settings from the options.
+
+    Raises:
+        InputError: for settings that do not go together.
+    """
+    from nlp_distill.pipelines.tinybert_config import TinyBERTDistillation
+
+    given = {
+        name: getattr(options, name)
+        for name in ("general", "relation_heads", "max_length", "temperature")
+        if getattr(options, name) is not None
+    }
+    config = TinyBERTDistillation(shape=choose_shape(options))
+    sizes = (options.layers, options.hidden_size, options.heads, options.ffn_size)
+    if options.general and any(size is not None for size in sizes):
+        raise InputError(
+            "--layers and the other sizes do not go with --general, whose student has a shape already"
+        )
+    intermediate = dict(options.training)
+    if options.intermediate_epochs is not None:
+        intermediate["num_train_epochs"] = options.intermediate_epochs
+    else:
+        intermediate.pop("num_train_epochs", None)  # --num-train-epochs is the prediction stage's
+    if options.intermediate_learning_rate is not None:
+        intermediate["learning_rate"] = options.intermediate_learning_rate
+    else:
+        intermediate.pop("learning_rate", None)
+    for name in ("lr_scheduler_type", "warmup_steps", "eval_strategy", "eval_steps"):
+        intermediate.pop(name, None)
+    return dataclasses.replace(
+        config,
+        **given,
+        without=frozenset(options.without or ()),
+        share_projection=options.share_projection,
+        transfer_set=choose_transfer_set(config.transfer_set, options),
+        seeds=tuple(options.seeds or config.seeds),
+        baselines=not options.no_baseline,
+        baseline_learning_rates=tuple(options.baseline_learning_rates or ()),
+        intermediate_training=intermediate,
+        prediction_training=options.training,
+        trust_remote_code=options.trust_remote_code,
+    )

@@ -1,0 +1,123 @@
+"""MiniLM: what the last layer attends to, and how its values relate.
+
+Wang et al. 2020, "MiniLM: Deep Self-Attention Distillation", arXiv 2002.10957 (v1), and Wang et al. 2021, "MiniLMv2:
+Multi-Head Self-Attention Relation Distillation", arXiv 2012.15828 (v2).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.modeling_outputs import ModelOutput
+
+from data_augment.errors import InputError
+from nlp_distill.limits import check_whole
+from nlp_distill.losses import attention_distribution_loss, relation_loss, scale_scores
+from nlp_distill.objectives.objective import Objective, require_parts
+
+
+class MiniLM(Objective):
+    """L = L_AT + L_VR on the last layer (equations 6 to 8): terms ``attention`` and ``values``.
+
+    L_AT = KL of the attention distributions softmax(Q K^T / sqrt(d)), L_VR = KL of the value relations
+    softmax(V V^T / sqrt(d)), both the teacher's against the student's, mean over heads and positions.
+
+    Args:
+        student: the student's config.
+        teacher: the teacher's config.
+
+    Raises:
+        InputError: if the numbers of attention heads differ: ``MiniLMv2`` is for that.
+    """
+
+    needs = frozenset({"queries", "keys", "values"})
+
+    def __init__(self, student: PreTrainedConfig, teacher: PreTrainedConfig):
+        super().__init__()
+        if student.num_attention_heads != teacher.num_attention_heads:
+            raise InputError(
+                f"MiniLM compares attention head by head, but the student has {student.num_attention_heads} heads and "
+                f"the teacher {teacher.num_attention_heads}; take MiniLMv2, or equal heads"
+            )
+
+    def forward(
+        self,
+        student_outputs: ModelOutput,
+        teacher_outputs: ModelOutput | None,
+        batch: Mapping[str, Any],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        sides = (student_outputs, require_parts(teacher_outputs, self.needs, "MiniLM"))
+        mask = batch["attention_mask"]
+        own, other = (scale_scores(side["queries"][-1], side["keys"][-1]) for side in sides)
+        own_values, other_values = (scale_scores(side["values"][-1], side["values"][-1]) for side in sides)
+        return {
+            "attention": attention_distribution_loss(own, other, mask),
+            "values": attention_distribution_loss(own_values, other_values, mask),
+        }
+
+
+class MiniLMv2(Objective):
+    """KL of the query-query, key-key and value-value relations (equation 5): ``queries``, ``keys``, ``values``.
+
+    The heads of a layer are joined and split again into relation heads, so that depth, width and number of heads of
+    the two sides may all differ. The student's last layer learns.
+
+    Args:
+        student: the student's config.
+        teacher: the teacher's config.
+        relation_heads: more are finer. 48 for a base and 64 for a large teacher in the paper (section 4.1), of 16 and
+            16 numbers each; here as many as the teacher has heads by default.
+        teacher_layer: the layer to learn from, 1 to N; default the last. The paper takes an upper middle layer of
+            large teachers (21 of 24) and the last of base ones (section 4.1).
+
+    Raises:
+        InputError: for relation heads that do not divide both widths, or a layer out of range.
+    """
+
+    needs = frozenset({"queries", "keys", "values"})
+
+    def __init__(
+        self,
+        student: PreTrainedConfig,
+        teacher: PreTrainedConfig,
+        relation_heads: int | None = None,
+        teacher_layer: int | None = None,
+    ):
+        super().__init__()
+        self.relation_heads = teacher.num_attention_heads if relation_heads is None else relation_heads
+        self.teacher_layer = teacher.num_hidden_layers if teacher_layer is None else teacher_layer
+        check_relation_heads(student, teacher, self.relation_heads)
+        check_whole("teacher_layer", self.teacher_layer, at_least=1, at_most=teacher.num_hidden_layers)
+
+    def forward(
+        self,
+        student_outputs: ModelOutput,
+        teacher_outputs: ModelOutput | None,
+        batch: Mapping[str, Any],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        teacher = require_parts(teacher_outputs, self.needs, "MiniLMv2")
+        mask = batch["attention_mask"]
+        return {
+            kind: relation_loss(
+                student_outputs[kind][-1], teacher[kind][self.teacher_layer - 1], mask, self.relation_heads
+            )
+            for kind in ("queries", "keys", "values")
+        }
+
+
+def check_relation_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, relation_heads: int) -> None:
+    """Refuse relation heads that do not divide both widths.
+
+    Raises:
+        InputError: naming the width and what would do.
+    """
+    check_whole("relation_heads", relation_heads, at_least=1)
+    for side, config in (("student", student), ("teacher", teacher)):
+        if config.hidden_size % relation_heads:
+            raise InputError(
+                f"relation_heads is {relation_heads}, which does not divide the {side}'s width of "
+                f"{config.hidden_size}; give a divisor of both {student.hidden_size} and {teacher.hidden_size}"
+            )

@@ -1,0 +1,372 @@
+"""TinyBERT's task stage: Jiao et al. 2019, "TinyBERT: Distilling BERT for Natural Language Understanding", arXiv
+1909.10351, section 3.2.
+
+Two trainings, one after the other, on the same rows:
+
+    intermediate:  attention scores, hidden states and embeddings of the fine-tuned teacher's layers (TinyBERTLayers)
+    prediction:    soft cross-entropy with the teacher's logits (SoftTargets), or the squared error to its values where
+                   the task is a regression (LogitRegression)
+
+The student starts from a general student (:mod:`nlp_distill.pipelines.general`). Beside it stand the same student
+fine-tuned on the labels alone from random weights, from the general student, and after the intermediate stage.
+
+Deviation from the paper: the transfer set is made by the three rules of Tang et al. (:mod:`data_augment`), not by word
+replacement. Deviations from the authors' code: regressions learn from the teacher, not from the gold values;
+checkpoints of the prediction stage are selected on rows held out of train, never on the reported ones; the head is the
+model's own, without their extra ReLU, so that plain ``from_pretrained`` gives the same logits; the last incomplete
+batch is used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from data_augment.errors import InputError
+from nlp_distill.encoding import EncodedRows, encode_rows
+from nlp_distill.evaluation import describe_size, save_logits
+from nlp_distill.labelling import hash_file, hash_tokenizer, hash_weights, load_labelled
+from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
+from nlp_distill.pipelines.scoring import (
+    compare_speed,
+    describe_teacher,
+    describe_test,
+    load_teacher_logits,
+    predict_splits,
+    score_teacher,
+)
+from nlp_distill.pipelines.tinybert_config import INTERMEDIATE, PREDICTION, TinyBERTDistillation, settings_for
+from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, make_transfer_set
+from nlp_distill.processes import is_main_process
+from nlp_distill.results import (
+    check_results_are_ours,
+    collect_versions,
+    compute_retention,
+    merge_seeds,
+    write_results,
+)
+from nlp_distill.stages import run_stage
+from nlp_distill.students import Shape, read_shape, student_from_teacher
+from nlp_distill.tasks import Task, TaskData
+from nlp_distill.teachers import match_labels, read_labels
+from nlp_distill.trainer import DistillationTrainer
+from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
+
+# The arms in the order of the results: name in the results, what they add to the one before.
+ARMS = ("student_without_teacher", "general_only", "intermediate_only", "student")
+
+
+def distill_tinybert(
+    config: TinyBERTDistillation,
+    data: TaskData,
+    teacher_path: str,
+    output_dir: str | Path,
+    described: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make and label the transfer set, distil in two stages, train the baselines, and write the results.
+
+    Args:
+        config: the settings.
+        data: the task. Validation selects, test is reported.
+        teacher_path: a model fine-tuned on the task: folder or hub name.
+        output_dir: where everything goes; finished stages are reused, an interrupted one continues.
+        described: the settings and the command as plain values, kept in the results.
+        overwrite: make again what was made with other settings.
+
+    Returns:
+        The content of ``results.json``, and under ``runs`` the entry of every arm and seed.
+
+    Raises:
+        InputError: for a teacher of another task, a general student with another tokenizer, or shapes that do not fit.
+    """
+    output, task = Path(output_dir), data.task
+    code = {"trust_remote_code": config.trust_remote_code}
+    teacher = load_classifier(teacher_path, **code)
+    tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
+    match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
+    max_length = config.max_length or settings_for(task).max_length
+    check_max_length(teacher, max_length)
+    if config.general:
+        check_same_tokenizer(config.general, tokenizer)
+    prints = data.fingerprints()
+    stages = _Stages(config, data, teacher, tokenizer, max_length, output, prints, overwrite)
+    stages.check()
+    check_results_are_ours(output, overwrite)
+
+    teacher_scores = score_teacher(teacher, tokenizer, data, max_length, output, prints, overwrite)
+    transfer_set = make_transfer_set(config.transfer_set, data, output, prints, overwrite)
+    labelling = label_transfer_set(teacher, tokenizer, data, max_length, output, overwrite)
+    runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in stages.list_arms()}
+
+    models = {"teacher": teacher_scores["entry"] | {"path": teacher_path}}
+    models |= {arm: merge_seeds([run["entry"] for run in runs[arm]]) for arm in runs}
+    results = {
+        "task": task.name,
+        "shape": asdict(read_student_shape(config)),
+        "metric": task.metrics[0],
+        "models": models,
+        **compute_retention(models),
+        "seeds": list(config.seeds),
+        "selected_on": data.selected_on,
+        "data_source": data.source,
+        "data": prints,
+        "transfer_set": transfer_set,
+        "labelling": labelling,
+        "timings_s": {
+            "transfer_set": transfer_set["seconds"],
+            "labelling": labelling["seconds"],
+            **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
+        },
+        "speed": compare_speed(
+            teacher, tokenizer, output / f"student-seed{config.seeds[0]}", data, max_length
+        ),
+        "versions": collect_versions(),
+        **described,
+    }
+    if is_main_process():
+        write_results(output, results)
+    results["runs"] = runs
+    return results
+
+
+def read_student_shape(config: TinyBERTDistillation) -> Shape:
+    """The shape of the student: the general student's own, or the one that was asked for."""
+    return read_shape(load_pretrained(AutoConfig, config.general)) if config.general else config.shape
+
+
+def check_same_tokenizer(general: str, tokenizer: Any) -> None:
+    """Refuse a general student that reads other tokens than the task's teacher.
+
+    Raises:
+        InputError: naming both.
+    """
+    if hash_tokenizer(load_pretrained(AutoTokenizer, general)) != hash_tokenizer(tokenizer):
+        raise InputError(
+            f"the general student {general} has another tokenizer than the teacher, so their layers cannot be compared "
+            "token by token; distil it from the encoder that the teacher was fine-tuned from"
+        )
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The trainings of one run, each in its own folder."""
+
+    config: TinyBERTDistillation
+    data: TaskData
+    teacher: PreTrainedModel
+    tokenizer: Any
+    max_length: int
+    output: Path
+    prints: Mapping[str, Any]
+    overwrite: bool
+
+    @property
+    def task(self) -> Task:
+        return self.data.task
+
+    def check(self) -> None:
+        """Refuse shapes, maps and training arguments that do not fit before any work."""
+        student = self._start(self.config.seeds[0], random=False)
+        if "intermediate" not in self.config.without:
+            self._layer_objective(student)
+        for defaults, training in (
+            (self._intermediate_defaults(), self.config.intermediate_training),
+            (PREDICTION, self.config.prediction_training),
+        ):
+            make_training_arguments(
+                defaults, training, self.output / "checkpoints", self.config.seeds[0], self.task.metrics
+            )
+
+    def list_arms(self) -> list[str]:
+        """The arms of this run, in the order of the results."""
+        skipped = set() if self.config.baselines else set(ARMS[:-1])
+        if "general" in self.config.without:
+            skipped.add("general_only")  # the same as without the teacher
+        if self.config.without & {"intermediate", "prediction"}:
+            skipped.add("intermediate_only")  # the stage is left out, or is what the student itself has
+        return [arm for arm in ARMS if arm not in skipped]
+
+    def train_arm(self, arm: str, seed: int) -> dict[str, Any]:
+        """One model: ``{"entry", "training"}``."""
+        if arm == "student_without_teacher":
+            return self._fine_tune(arm, seed, lambda: self._start(seed, random=True), {"start": "random"})
+        if arm == "general_only":
+            return self._fine_tune(arm, seed, lambda: self._start(seed, random=False), self._describe_start())
+        start, inputs = self._after_intermediate(seed)
+        if arm == "intermediate_only" or "prediction" in self.config.without:
+            return self._fine_tune(arm, seed, start, inputs)
+        return self._distil_predictions(arm, seed, start, inputs)
+
+    # ---- where a student starts ---------------------------------------------------------------------------------
+
+    def _start(self, seed: int, random: bool) -> PreTrainedModel:
+        random = random or "general" in self.config.without
+        if self.config.general and not random:
+            return self._load(self.config.general)
+        shape = self.config.shape
+        if self.config.general:  # random weights in the shape of the general student
+            return student_from_teacher(self._load(self.config.general), None, random=True, seed=seed)
+        return student_from_teacher(
+            self.teacher, shape, layer_map=self.config.layer_map, random=random, seed=seed
+        )
+
+    def _load(self, folder: str | Path) -> PreTrainedModel:
+        config = self.teacher.config
+        return load_pretrained(
+            AutoModelForSequenceClassification,
+            folder,
+            num_labels=config.num_labels,
+            id2label=config.id2label,
+            label2id=config.label2id,
+            problem_type=config.problem_type,
+        ).train()
+
+    def _describe_start(self) -> dict[str, Any]:
+        if "general" in self.config.without:
+            return {"start": "random"}
+        if self.config.general:
+            return {
+                "start": hash_weights(
+                    load_pretrained(AutoModelForSequenceClassification, self.config.general).base_model
+                )
+            }
+        return {
+            "start": "teacher",
+            "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
+        }
+
+    def _after_intermediate(self, seed: int):
+        """How to make the student after the intermediate stage, and what it depends on."""
+        if "intermediate" in self.config.without:
+            return lambda: self._start(seed, random=False), self._describe_start()
+        run = self._distil_layers(seed)
+        return lambda: self._load(run["path"]), {"intermediate": run["weights"]}
+
+    # ---- the two stages, and the baseline -----------------------------------------------------------------------
+
+    def _distil_layers(self, seed: int) -> dict[str, Any]:
+        defaults = self._intermediate_defaults()
+
+        def build(folder: Path) -> dict[str, Any]:
+            args = make_training_arguments(
+                defaults, self.config.intermediate_training, folder / "checkpoints", seed
+            )
+            student = self._start(seed, random=False)
+            trainer = DistillationTrainer(
+                model=student,
+                teacher=self.teacher,
+                objective=self._layer_objective(student),
+                args=args,
+                train_dataset=self._encode(load_labelled(labelled_file(self.output), self.task.labels)),
+                processing_class=self.tokenizer,
+            )
+            trained = train_and_save(trainer, folder)
+            return {"path": str(folder), "weights": hash_weights(student), "training": trained}
+
+        inputs = {
+            "settings": self.config.describe(),
+            "training": {**defaults, **self.config.intermediate_training},
+            "labels": hash_file(labelled_file(self.output)),
+            **self._describe_start(),
+            "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
+            "seed": seed,
+        }
+        title = f"intermediate distillation, seed {seed}"
+        return self._run(title, f"intermediate-seed{seed}", inputs, build)
+
+    def _distil_predictions(
+        self, arm: str, seed: int, start, start_inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        objective: Objective = (
+            LogitRegression() if self.task.is_regression else SoftTargets(self.config.temperature)
+        )
+        inputs = {**start_inputs, "labels": hash_file(labelled_file(self.output))}
+        rows = load_labelled(labelled_file(self.output), self.task.labels)
+        return self._train(arm, seed, objective, rows, start, inputs, self.config.prediction_training)
+
+    def _fine_tune(self, arm: str, seed: int, start, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        training = dict(self.config.prediction_training)
+        own = training.get("learning_rate", PREDICTION["learning_rate"])
+        # The distilled student's own rate is always among those tried.
+        rates = tuple(dict.fromkeys((*self.config.baseline_learning_rates, own)))
+        if len(rates) == 1:
+            return self._train(arm, seed, HardLabels(), self.data.train, start, inputs, training)
+
+        def train(rate: float, with_seed: int) -> dict[str, Any]:
+            name = f"{arm}-lr{rate:g}"
+            given = {**training, "learning_rate": rate}
+            return self._train(name, with_seed, HardLabels(), self.data.train, start, inputs, given)
+
+        first = self.config.seeds[0]
+        tried = {rate: train(rate, first) for rate in rates}
+        best = max(rates, key=lambda rate: tried[rate]["entry"]["validation_score"])
+        run = tried[best] if seed == first else train(best, seed)
+        scores = {str(rate): done["entry"]["validation_score"] for rate, done in tried.items()}
+        return run | {"tuning": {"learning_rate": best, "validation_scores": scores}}
+
+    def _train(
+        self, name: str, seed: int, objective: Objective, rows, start, inputs: Mapping[str, Any], training
+    ) -> dict[str, Any]:
+        def build(folder: Path) -> dict[str, Any]:
+            args = make_training_arguments(
+                PREDICTION, training, folder / "checkpoints", seed, self.task.metrics
+            )
+            student = start()
+            trainer = DistillationTrainer(
+                model=student,
+                objective=objective,
+                args=args,
+                train_dataset=self._encode(rows),
+                eval_dataset=self._encode(self.data.validation).sort_by_length(),
+                processing_class=self.tokenizer,
+                compute_metrics=score_predictions(self.task),
+            )
+            trained = train_and_save(trainer, folder)
+            return {"entry": self._score(student, folder, trained), "training": trained}
+
+        all_inputs = {
+            **inputs,
+            "settings": self.config.describe(),
+            "training": {**PREDICTION, **training},
+            "data": {split: self.prints[split] for split in ("train", "validation", "test")},
+            "seed": seed,
+        }
+        title = f"training the {name.replace('_', ' ')}, seed {seed}"
+        return self._run(title, f"{name}-seed{seed}", all_inputs, build)
+
+    def _run(self, title: str, folder: str, inputs: Mapping[str, Any], build) -> dict[str, Any]:
+        return run_stage(title, self.output / folder, inputs, build, self.overwrite, every_process=True)
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+
+    def _intermediate_defaults(self) -> dict[str, Any]:
+        return {**INTERMEDIATE, "num_train_epochs": settings_for(self.task).epochs}
+
+    def _layer_objective(self, student: PreTrainedModel) -> TinyBERTLayers:
+        return TinyBERTLayers(
+            student.config,
+            self.teacher.config,
+            self.config.layer_map,
+            share_projection=self.config.share_projection,
+            relation_heads=self.config.relation_heads,
+            attention=float("attention" not in self.config.without),
+            hidden=float("hidden" not in self.config.without),
+            embedding=float("embedding" not in self.config.without),
+        )
+
+    def _encode(self, rows) -> EncodedRows:
+        rows = rows if hasattr(rows, "features") else Dataset(rows)
+        return encode_rows(rows, self.tokenizer, self.task.text_columns, self.max_length)
+
+    def _score(self, student: PreTrainedModel, folder: Path, trained: Mapping[str, Any]) -> dict[str, Any]:
+        logits = predict_splits(student, self.tokenizer, self.data, self.max_length)
+        if is_main_process():
+            save_logits(folder / "logits.npz", logits)
+        scores = describe_test(self.data, logits, load_teacher_logits(self.output))
+        scores["validation_score"] = trained["validation_score"]
+        return scores | describe_size(student, folder) | {"path": str(folder)}

@@ -1,0 +1,147 @@
+"""The settings of TinyBERT's task stage (Jiao et al. 2019, arXiv 1909.10351), and where each number comes from.
+
+Epochs of the intermediate stage and the augmentation factor are those of the authors' code, where the table of epochs
+never applies for want of a letter; the paper prints ranges.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from data_augment.errors import InputError
+from nlp_distill.layer_map import LayerMap, uniform
+from nlp_distill.limits import check_positive, check_whole
+from nlp_distill.pipelines.bilstm_config import TransferSetConfig
+from nlp_distill.students import SMALL_3X312, Shape
+from nlp_distill.tasks import Task
+from nlp_distill.training import MAX_SEED, MIN_LENGTH
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What depends on the task.
+
+    Args:
+        epochs: of the intermediate stage (authors' code, ``default_params``).
+        max_length: tokens a row: 64 for single sentences and 128 for pairs (paper, section 4.2).
+    """
+
+    epochs: int
+    max_length: int
+
+
+PER_TASK = {
+    "cola": TaskSettings(50, 64),
+    "sst2": TaskSettings(10, 64),
+    "sst2_10k": TaskSettings(10, 64),
+    "mrpc": TaskSettings(20, 128),
+    "stsb": TaskSettings(20, 128),
+    "qqp": TaskSettings(5, 128),
+    "mnli": TaskSettings(5, 128),
+    "qnli": TaskSettings(10, 128),
+    "rte": TaskSettings(20, 128),
+    "wnli": TaskSettings(20, 128),  # not in the paper: as RTE, which it resembles
+}
+OTHER_EPOCHS = 10  # of tasks that are not in the paper: as SST-2
+
+COMMON: dict[str, Any] = {
+    "per_device_train_batch_size": 32,  # section 4.2
+    "weight_decay": 0.01,  # authors' code
+    "logging_steps": 50,
+}
+INTERMEDIATE: dict[str, Any] = {
+    **COMMON,
+    "learning_rate": 5e-5,  # section 4.2
+    "lr_scheduler_type": "constant",  # authors' code
+    "eval_strategy": "no",
+    "save_strategy": "epoch",
+    "load_best_model_at_end": False,
+    "metric_for_best_model": None,
+}
+PREDICTION: dict[str, Any] = {
+    **COMMON,
+    "learning_rate": 3e-5,  # section 4.2
+    "num_train_epochs": 3,  # section 4.2
+    "lr_scheduler_type": "linear",  # authors' code
+    "warmup_steps": 0.1,  # authors' code
+}
+ABLATIONS = ("attention", "hidden", "embedding", "prediction", "general", "intermediate")
+
+
+def settings_for(task: Task) -> TaskSettings:
+    """The settings of a task by its name; those that the paper does not have get SST-2's epochs."""
+    return PER_TASK.get(task.name, TaskSettings(OTHER_EPOCHS, 128 if task.is_pair else 64))
+
+
+@dataclass(frozen=True)
+class TinyBERTDistillation:
+    """Settings of the pipeline; the defaults are the paper's.
+
+    Args:
+        shape: the student's shape, unless ``general`` brings its own.
+        general: folder of a general student (``nlp-distill distill general``); ``None`` starts from the teacher
+            (:func:`nlp_distill.students.student_from_teacher`).
+        without: what is left out, for ablations: any of ``attention``, ``hidden``, ``embedding`` (terms of the
+            intermediate stage), ``intermediate`` (the stage), ``prediction`` (labels instead of the teacher's
+            predictions), ``general`` (start from random weights).
+        layer_map: which teacher layer each student layer learns from.
+        relation_heads: compare relations instead of attention scores, where head counts differ.
+        share_projection: one projection for all layers, as in the paper.
+        transfer_set: how the transfer set is made.
+        temperature: tau of the prediction loss (section 4.2: 1).
+        seeds: one student for each.
+        baselines: also fine-tune the same student on the labels: from random weights, from the general student, and
+            after the intermediate stage.
+        max_length: tokens a row; ``None`` for the task's.
+        intermediate_training: fields of ``TrainingArguments`` over ``INTERMEDIATE`` and the task's epochs.
+        prediction_training: the same over ``PREDICTION``; the baselines have them too.
+        baseline_learning_rates: rates to try for each baseline; the best on validation (first seed) is taken.
+        trust_remote_code: run code that comes with the teacher.
+    """
+
+    shape: Shape = SMALL_3X312
+    general: str | None = None
+    without: frozenset[str] = frozenset()
+    layer_map: LayerMap = uniform
+    relation_heads: int | None = None
+    share_projection: bool = False
+    transfer_set: TransferSetConfig = TransferSetConfig()
+    temperature: float = 1.0
+    seeds: tuple[int, ...] = (0,)
+    baselines: bool = True
+    max_length: int | None = None
+    intermediate_training: Mapping[str, Any] = field(default_factory=dict)
+    prediction_training: Mapping[str, Any] = field(default_factory=dict)
+    baseline_learning_rates: tuple[float, ...] = ()
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.without) - set(ABLATIONS))
+        if unknown:
+            raise InputError(
+                f"without {unknown[0]}: there is no such part; give any of {', '.join(ABLATIONS)}"
+            )
+        if {"attention", "hidden", "embedding"} <= self.without and "intermediate" not in self.without:
+            raise InputError("nothing is left of the intermediate stage; leave out intermediate itself")
+        if {"intermediate", "prediction"} <= self.without:
+            raise InputError("without both stages nothing is distilled; leave out one of them at most")
+        if self.general and "general" in self.without:
+            raise InputError("a general student is given and left out at once; give one or the other")
+        check_positive("temperature", self.temperature)
+        if self.max_length is not None:
+            check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
+        for rate in self.baseline_learning_rates:
+            check_positive("a learning rate of the baselines", rate)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
+        for seed in self.seeds:
+            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        plain = {
+            name: getattr(self, name)
+            for name in ("relation_heads", "share_projection", "temperature", "max_length")
+        }
+        layer_map = getattr(self.layer_map, "__name__", "explicit")
+        return {"shape": asdict(self.shape), "without": sorted(self.without), "layer_map": layer_map, **plain}

@@ -1,0 +1,102 @@
+"""The stages that every pipeline with a transfer set shares: build it, and let the teacher label it once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import PreTrainedModel
+
+from data_augment.rules import Rule
+from data_augment.transfer_set import write_transfer_set
+from nlp_distill.labelling import hash_file, label_file, summarise
+from nlp_distill.pipelines.scoring import describe_teacher
+from nlp_distill.stages import announce, run_stage
+from nlp_distill.tasks import TaskData
+
+
+class TransferSettings(Protocol):
+    """How a transfer set is made; each method has its own."""
+
+    @property
+    def rules(self) -> list[Rule]: ...
+    @property
+    def n_iter(self) -> int | None: ...
+    @property
+    def unlabelled_n_iter(self) -> int | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def num_workers(self) -> int: ...
+    @property
+    def pos_tagger(self) -> str: ...
+    def describe(self) -> dict[str, Any]: ...
+
+
+def transfer_file(output: Path) -> Path:
+    """Where the transfer set of a run lies."""
+    return output / "transfer_set" / "transfer_set.parquet"
+
+
+def labelled_file(output: Path) -> Path:
+    """Where the labelled transfer set of a run lies."""
+    return output / "labels" / "labelled.parquet"
+
+
+def list_sources(data: TaskData) -> Sequence[str]:
+    """The splits that a transfer set is made of."""
+    return ("train",) if data.unlabelled is None else ("train", "unlabelled")
+
+
+def make_transfer_set(
+    settings: TransferSettings,
+    data: TaskData,
+    output: Path,
+    prints: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """The augmented transfer set; returns its rows, hash, and what the augmenter counted."""
+    task, path = data.task, transfer_file(output)
+
+    def build(folder: Path) -> dict[str, Any]:
+        summary = write_transfer_set(
+            data.train,
+            path,
+            text_column=task.text_column,
+            text_pair_column=task.text_pair_column,
+            label_column="label",
+            rules=settings.rules,
+            n_iter=settings.n_iter,
+            seed=settings.seed,
+            num_workers=settings.num_workers,
+            pos_tagger=settings.pos_tagger,
+            unlabelled=data.unlabelled,
+            unlabelled_n_iter=settings.unlabelled_n_iter,
+            overwrite=True,
+            show_progress=True,
+        )
+        counted = summary.to_dict()
+        return {"rows": counted.pop("rows_out"), "sha256": hash_file(path), **counted}
+
+    inputs = {"settings": settings.describe(), "data": {name: prints[name] for name in list_sources(data)}}
+    return run_stage("building the transfer set", output / "transfer_set", inputs, build, overwrite)
+
+
+def label_transfer_set(
+    teacher: PreTrainedModel,
+    tokenizer: Any,
+    data: TaskData,
+    max_length: int,
+    output: Path,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """The teacher's logits of every row of the transfer set; returns what labelling counted."""
+    source = transfer_file(output)
+
+    def build(folder: Path) -> dict[str, Any]:
+        teachers = [(teacher, tokenizer)]
+        summary = label_file(source, labelled_file(output), teachers, data.task.text_columns, max_length)
+        announce(str(summary))
+        return summarise(summary)
+
+    inputs = {"teacher": describe_teacher(teacher, tokenizer, max_length), "transfer_set": hash_file(source)}
+    return run_stage("labelling the transfer set", output / "labels", inputs, build, overwrite)

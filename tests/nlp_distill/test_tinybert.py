@@ -1,0 +1,250 @@
+"""TinyBERT's task stage on a tiny teacher: the two trainings, the baselines, resume, per-task settings, bad input."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+from nlp_distill.labelling import hash_weights
+from nlp_distill.pipelines import tinybert
+from nlp_distill.pipelines.tinybert_config import PER_TASK, TinyBERTDistillation
+from nlp_distill.tasks import TaskData
+from nlp_distill.tasks.glue import GLUE
+from nlp_distill.tasks.splits import Row, to_dataset
+
+SMALL = ["--layers", 1, "--hidden-size", 8, "--heads", 2, "--ffn-size", 12]
+FAST = ["--num-train-epochs", 1, "--intermediate-epochs", 1, "--learning-rate", "1e-3", "--max-length", 32]
+TRANSFER = ["--n-iter", 1, "--pos-tagger", "textblob"]
+
+
+@pytest.fixture
+def distill(run_cli, data_options, teacher_folder, tmp_path):
+    def run(*more, output=tmp_path / "run", data=data_options, teacher=teacher_folder, shape=SMALL):
+        given = [*data, "--teacher", teacher, "--output", output, *TRANSFER, *FAST]
+        return run_cli("distill", "tinybert", *given, *shape, *more)
+
+    return run
+
+
+def read(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_shows_the_student_beside_its_teacher_and_every_baseline(distill, tmp_path, capsys):
+    assert distill("--results-dir", tmp_path / "results", "--seeds", 0, 1) == 0
+    results = read(tmp_path / "run")
+    arms = ["teacher", "student_without_teacher", "general_only", "intermediate_only", "student"]
+    assert list(results["models"]) == arms
+    assert results["shape"] == {"layers": 1, "hidden": 8, "heads": 2, "ffn": 12}
+    assert len(results["models"]["student"]["scores"]) == 2
+    assert results["transfer_set"]["rows"] > 40 and results["retention"] > 0
+    printed = capsys.readouterr().out
+    assert "general student, without the teacher" in printed and "faster" in printed
+    for method in ("", "_without_teacher", "_general_only", "_intermediate_only"):
+        for seed in (0, 1):
+            path = tmp_path / "results" / f"tinybert_1x8{method}" / "mine" / f"{seed}.json"
+            entry = json.loads(path.read_text())
+            assert 0 <= entry["score"] <= 1 and entry["wall_time_s"] >= 0
+            assert (entry["transfer_set"] is None) == (method in ("_without_teacher", "_general_only"))
+    student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "student-seed0")
+    assert student.config.id2label == {0: "negative", 1: "positive"}
+    AutoTokenizer.from_pretrained(tmp_path / "run" / "student-seed0")
+
+    assert distill("--results-dir", tmp_path / "results", "--seeds", 0, 1) == 0
+    # Teacher, transfer set, labels; of a seed four arms, and the intermediate stage twice.
+    assert capsys.readouterr().err.count("reusing") == 3 + 2 * 6
+
+
+def test_the_prediction_stage_starts_from_the_intermediate_one_and_learns_from_cached_logits(
+    distill, tmp_path, monkeypatch
+):
+    started, teachers = {}, {}
+    original = tinybert.DistillationTrainer
+
+    class Spy(original):
+        def __init__(self, model, teacher=None, objective=None, args=None, **more):
+            name = args.output_dir.split("/")[-2]
+            started[name], teachers[name] = hash_weights(model), teacher
+            super().__init__(model, teacher, objective, args, **more)
+
+    monkeypatch.setattr(tinybert, "DistillationTrainer", Spy)
+    assert distill() == 0
+    intermediate = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "intermediate-seed0")
+    assert started["student-seed0"] == started["intermediate_only-seed0"] == hash_weights(intermediate)
+    assert (
+        started["general_only-seed0"]
+        == started["intermediate-seed0"]
+        != started["student_without_teacher-seed0"]
+    )
+    assert teachers["intermediate-seed0"] is not None and teachers["student-seed0"] is None
+
+
+def test_a_general_student_is_where_it_starts(distill, run_cli, encoder_folder, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the film was good\nthe plot was dull\n" * 20)
+    general = [
+        "distill",
+        "general",
+        "--text",
+        text,
+        "--teacher",
+        encoder_folder,
+        "--output",
+        tmp_path / "general",
+    ]
+    assert run_cli(*general, *SMALL, "--max-length", 16, "--max-steps", 2) == 0
+    folder = tmp_path / "general" / "student"
+    assert distill("--general", folder, shape=[]) == 0
+    results = read(tmp_path / "run")
+    assert results["shape"]["hidden"] == 8 and results["config"]["general"] == "student"
+    assert AutoModel.from_pretrained(tmp_path / "run" / "student-seed0").config.hidden_size == 8
+
+
+@pytest.mark.parametrize(
+    ("part", "arms"),
+    [
+        ("attention", ["general_only", "intermediate_only", "student"]),
+        ("intermediate", ["general_only", "student"]),
+        ("prediction", ["general_only", "student"]),
+        ("general", ["intermediate_only", "student"]),
+    ],
+)
+def test_what_an_ablation_leaves_out_is_left_out(distill, tmp_path, part, arms):
+    assert distill("--without", part, "--results-dir", tmp_path / "results") == 0
+    results = read(tmp_path / "run")
+    assert list(results["models"])[2:] == arms and results["config"]["without"] == [part]
+    assert (tmp_path / "run" / "intermediate-seed0").exists() == (part != "intermediate")
+    assert (tmp_path / "results" / f"tinybert_1x8_without_{part}" / "mine" / "0.json").exists()
+    if part == "attention":
+        finished = json.loads((tmp_path / "run" / "intermediate-seed0" / "stage_finished.json").read_text())
+        assert finished["inputs"]["settings"]["without"] == ["attention"]
+
+
+def test_regressions_learn_the_teachers_values(distill, run_cli, own_files, encoder_folder, tmp_path):
+    data = ["--task", "mine", "--text-column", "text", "--label-column", "score"]
+    for split in ("train", "validation", "test"):
+        data += [f"--{split}-file", own_files / f"{split}.csv"]
+    teacher = tmp_path / "teacher"
+    training = ["--num-train-epochs", 1, "--learning-rate", "1e-2", "--max-length", 32]
+    assert run_cli("finetune", "--model", encoder_folder, "--output", teacher, *data, *training) == 0
+    assert distill("--no-baseline", data=data, teacher=teacher) == 0
+    results = read(tmp_path / "run")
+    assert list(results["models"]) == ["teacher", "student"] and results["metric"] == "spearmanr"
+
+
+def test_an_interrupted_run_ends_at_the_same_student(distill, tmp_path, monkeypatch):
+    assert distill("--no-baseline", output=tmp_path / "whole") == 0
+    step, taken = tinybert.DistillationTrainer.training_step, []
+
+    def interrupt(*args, **kwargs):
+        taken.append(1)
+        if len(taken) == 12:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(tinybert.DistillationTrainer, "training_step", interrupt)
+    batches = ["--per-device-train-batch-size", 4, "--no-baseline"]
+    assert distill(*batches, output=tmp_path / "torn") == 130
+    monkeypatch.setattr(tinybert.DistillationTrainer, "training_step", step)
+    assert distill(*batches, output=tmp_path / "torn") == 0
+    assert distill(*batches, output=tmp_path / "again") == 0
+    torn, again = (AutoModel.from_pretrained(tmp_path / name / "student-seed0") for name in ("torn", "again"))
+    assert hash_weights(torn) == hash_weights(again)
+
+
+# ---- per-task settings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(PER_TASK))
+def test_each_tasks_epochs_lengths_and_learning_rates_reach_the_trainer(
+    name, make_bert, tokenizer, tmp_path, monkeypatch
+):
+    """Through the pipeline itself, up to the point where training would begin."""
+    papers = {
+        "cola": (50, 64),
+        "sst2": (10, 64),
+        "sst2_10k": (10, 64),
+        "mrpc": (20, 128),
+        "stsb": (20, 128),
+        "qqp": (5, 128),
+        "mnli": (5, 128),
+        "qnli": (10, 128),
+        "rte": (20, 128),
+        "wnli": (20, 128),
+    }
+    task = GLUE[name].task
+    label = 0.5 if task.is_regression else 0
+    long = "good film " * 100
+    rows = to_dataset(
+        task, "train", [Row(i, (f"{long} {i}",) * len(task.text_columns), label) for i in range(3)]
+    )
+    data = TaskData(task=task, train=rows, validation=rows, test=rows, source="made here")
+    teacher = make_bert(labels=task.labels, max_position_embeddings=128)
+    teacher.save_pretrained(tmp_path / "teacher")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    reached = []
+
+    def stop(trainer, output):
+        reached.append((trainer.args, trainer.train_dataset, type(trainer.model.objective).__name__))
+        trainer.save_model(str(output))
+        (output / "training_args.bin").unlink(missing_ok=True)
+        return {"validation_score": 0.0, "seconds": 0.0}
+
+    monkeypatch.setattr(tinybert, "train_and_save", stop)
+    config = TinyBERTDistillation(shape=tinybert.Shape(1, 8, 2, 12), baselines=False)
+    tinybert.distill_tinybert(config, data, str(tmp_path / "teacher"), tmp_path / "run", {})
+    (layers, layer_rows, layer_objective), (predictions, rows, objective) = reached
+    epochs, max_length = papers[name]
+    assert layer_objective == "TinyBERTLayers"
+    assert (layers.num_train_epochs, layers.learning_rate, layers.lr_scheduler_type) == (
+        epochs,
+        5e-5,
+        "constant",
+    )
+    assert layers.per_device_train_batch_size == predictions.per_device_train_batch_size == 32
+    assert objective == ("LogitRegression" if task.is_regression else "SoftTargets")
+    assert (predictions.num_train_epochs, predictions.learning_rate) == (3, 3e-5)
+    assert (predictions.lr_scheduler_type, predictions.warmup_steps) == ("linear", 0.1)
+    assert layers.weight_decay == predictions.weight_decay == 0.01
+    assert max(layer_rows.lengths) == max(rows.lengths) == max_length
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--without", "everything"], "there is no such part; give any of attention"),
+        (["--without", "attention", "hidden", "embedding"], "leave out intermediate itself"),
+        (["--without", "intermediate", "prediction"], "without both stages nothing is distilled"),
+        (["--heads", 4], "student has 4 attention heads and the teacher 2"),
+        (["--layers", 5], "layers is 5 but the teacher has 2"),
+        (["--temperature", 0], "temperature is 0.0; it must be a number above 0"),
+        (["--general", "missing-folder"], "do not go with --general"),
+        (["--seeds", 1, 1], "give one or more, each once"),
+        (["--relation-heads", 3], "relation_heads is 3, which does not divide"),
+    ],
+)
+def test_settings_that_do_not_fit_get_one_line(distill, tmp_path, capsys, more, message):
+    assert distill(*more) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "run" / "labels").exists()
+
+
+def test_a_general_student_with_another_tokenizer_is_refused(distill, other_tokenizer, tmp_path, capsys):
+    folder = tmp_path / "general"
+    config = BertConfig(
+        vocab_size=len(other_tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=12,
+    )
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    other_tokenizer.save_pretrained(folder)
+    assert distill("--general", folder, shape=[]) == 2
+    assert "has another tokenizer than the teacher" in capsys.readouterr().err
