@@ -13,20 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data_augment.augmenter import Augmenter
+    from data_augment.candidates import GloveCandidates
     from data_augment.errors import InputError
     from data_augment.glove import Glove, load_glove
+    from data_augment.masked_lm import MaskedLMCandidates
     from data_augment.rows import open_writer, read_rows
-    from data_augment.rules import MaskRule, NgramRule, PosRule
+    from data_augment.rules import MaskRule, NgramRule, PosRule, ReplaceRule
     from data_augment.transfer_set import TransferSetSummary, write_transfer_set
 
 # Public name -> its module, imported on first use (PEP 562), so that importing the package costs nothing.
 _MODULES = {
     "Augmenter": "augmenter",
     "Glove": "glove",
+    "GloveCandidates": "candidates",
     "InputError": "errors",
     "MaskRule": "rules",
+    "MaskedLMCandidates": "masked_lm",
     "NgramRule": "rules",
     "PosRule": "rules",
+    "ReplaceRule": "rules",
     "TransferSetSummary": "transfer_set",
     "load_glove": "glove",
     "open_writer": "rows",
@@ -37,10 +42,13 @@ _MODULES = {
 __all__ = [
     "Augmenter",
     "Glove",
+    "GloveCandidates",
     "InputError",
     "MaskRule",
+    "MaskedLMCandidates",
     "NgramRule",
     "PosRule",
+    "ReplaceRule",
     "TransferSetSummary",
     "load_glove",
     "open_writer",

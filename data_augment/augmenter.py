@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_augment.candidates import CandidateSource, GloveCandidates
 from data_augment.errors import InputError
 from data_augment.rules import (
     DEFAULT_ITERATIONS,
@@ -39,6 +40,7 @@ class Augmenter:
         rules: the rules, at most one of each kind.
         pos_tagger: ``auto``, ``nltk`` or ``textblob`` (see :func:`data_augment.tagging.load_tagger`), or an
             object with ``name`` and ``tag``.
+        candidates: where :class:`ReplaceRule` takes its words from; default the packaged GloVe vectors.
 
     Example:
         >>> augmenter = Augmenter([MaskRule(0.1), NgramRule(0.25)])
@@ -46,8 +48,19 @@ class Augmenter:
         ['a gripping , well [MASK] film', 'well acted']
     """
 
-    def __init__(self, rules: Iterable[Rule] = DEFAULT_RULES, *, pos_tagger: str | Tagger = "auto"):
+    def __init__(
+        self,
+        rules: Iterable[Rule] = DEFAULT_RULES,
+        *,
+        pos_tagger: str | Tagger = "auto",
+        candidates: CandidateSource | None = None,
+    ):
         self.settings = combine_rules(rules)
+        if candidates is not None and not self.settings.p_replace:
+            raise InputError("candidates serve ReplaceRule alone; give it, or leave them out")
+        if candidates is None and self.settings.p_replace:
+            candidates = GloveCandidates()
+        self.candidates = candidates
         self._pos_tagger = pos_tagger
         self._tagger: Tagger | None = None
         self.counter = TagCounter()
@@ -151,9 +164,20 @@ class Augmenter:
         tokens, unseen = self.counter.look_up(words, self.tagger.tag([words])[0])
         table = self.table.extend(unseen) if unseen else self.table
         texts = Texts(np.array(tokens, dtype=np.int32), np.array([len(words)], dtype=np.int32))
-        variants, _ = vary_texts(texts, np.zeros(n, dtype=np.int64), table, self.settings, rng)
+        proposed = None
+        if self.candidates is not None:
+            table, numbers = table.add_words(self.candidates.prepare(words))
+            proposed = number_candidates(self.candidates.propose([words]), numbers)
+        variants, _ = vary_texts(texts, np.zeros(n, dtype=np.int64), table, self.settings, rng, proposed)
         drawn = iter(variants.tokens.tolist())
         return [" ".join(table.words[word] for word in islice(drawn, n)) for n in variants.lengths.tolist()]
+
+
+def number_candidates(proposed: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Places in a source's list of words as word numbers; -1 stays: int32, shape (words, K)."""
+    if not len(numbers):
+        return np.full_like(proposed, -1)
+    return np.where(proposed >= 0, numbers[np.maximum(proposed, 0)], -1).astype(np.int32)
 
 
 def split_words(text: str) -> list[str]:

@@ -39,12 +39,14 @@ class Block:
         n_iter: variants a row.
         sides: the numbered texts of the one or two text columns.
         originals: for pairs the original strings of both sides (``pyarrow`` string arrays), else empty.
+        candidates: for word replacement, word numbers that may replace each token of a side (tokens, K).
     """
 
     number: int
     n_iter: int
     sides: tuple[Texts, ...]
     originals: tuple[pa.Array, ...]
+    candidates: tuple[np.ndarray | None, ...] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class BlockVarier:
             chosen = np.arange(len(sources))
             if len(block.sides) > 1:
                 chosen = np.flatnonzero((iterations - 1) % 3 != 1 - side)
-            variants, fired = vary_texts(texts, sources[chosen], self._table, self._settings, rng)
+            variants, fired = vary_texts(
+                texts, sources[chosen], self._table, self._settings, rng, block.candidates[side]
+            )
             flags[chosen] |= fired
             sides.append((chosen, variants))
         fingerprints = self._fingerprint(block, sources, sides)

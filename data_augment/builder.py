@@ -11,15 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from data_augment.augmenter import Augmenter
+from data_augment.augmenter import Augmenter, number_candidates, split_words
 from data_augment.blocks import Block, BlockVarier, Variants, vary_blocks
 from data_augment.errors import InputError
 from data_augment.fingerprints import FingerprintSet
+from data_augment.rows import Row
 from data_augment.rules import check_whole_number
 from data_augment.scan import RowBlock, Scan, read_blocks, scan_sources
 from data_augment.sources import Source
 from data_augment.spool import TokenSpool
-from data_augment.variation import RULE_NAMES
+from data_augment.tag_counts import TagTable
+from data_augment.variation import RULE_NAMES, RULES
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Counts:
     copies_drawn: int = 0
     skipped: int = 0
     conflicting_labels: int = 0
-    rules: dict[str, int] = field(default_factory=lambda: {"mask": 0, "pos": 0, "ngram": 0})
+    rules: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
 
 
 class TransferSetBuilder:
@@ -73,6 +75,7 @@ class TransferSetBuilder:
         self._show_progress = show_progress
         self._spool = TokenSpool(len(sources[0].text_columns))
         self._scan: Scan
+        self._candidate_words: np.ndarray  # numbers of the words that the source of candidates proposes
 
     def __enter__(self) -> TransferSetBuilder:
         return self
@@ -99,7 +102,8 @@ class TransferSetBuilder:
     def build(self) -> Iterator[pa.Table]:
         """Second pass: the originals and their variants, one table for each block of rows."""
         known = FingerprintSet(self._scan.fingerprints)
-        varier = BlockVarier(self.augmenter.table, self.augmenter.settings, self._seed)
+        table = self._prepare_candidates()
+        varier = BlockVarier(table, self.augmenter.settings, self._seed)
         waiting: deque[RowBlock] = deque()  # rows whose variants are being made
         blocks = self._make_blocks(waiting.append)
         with self._show("augmenting", int(self._scan.is_kept.sum())) as bar:
@@ -129,7 +133,24 @@ class TransferSetBuilder:
                 originals = tuple(
                     pa.array([row[c] for row in rows], pa.string()) for c in source.text_columns
                 )
-            yield Block(number, n_iter, tuple(texts.select(is_kept) for texts in sides), originals)
+            kept = tuple(texts.select(is_kept) for texts in sides)
+            candidates = tuple(self._propose(source, rows, side) for side in range(len(sides)))
+            yield Block(number, n_iter, kept, originals, candidates)
+
+    def _prepare_candidates(self) -> TagTable:
+        """The table of words, with those that may replace others where that is the rule."""
+        table, source = self.augmenter.table, self.augmenter.candidates
+        if source is None:
+            return table
+        words = source.prepare(table.words, self._show_progress)
+        table, self._candidate_words = table.add_words(words)
+        return table
+
+    def _propose(self, source: Source, rows: Sequence[Row], side: int) -> np.ndarray | None:
+        if self.augmenter.candidates is None:
+            return None
+        texts = [split_words(row[source.text_columns[side]]) for row in rows]
+        return number_candidates(self.augmenter.candidates.propose(texts), self._candidate_words)
 
     def _read_rows(self) -> Iterator[tuple[Source, int, RowBlock]]:
         for position, (source, n_iter) in enumerate(zip(self._sources, self._iterations, strict=True)):

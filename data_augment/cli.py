@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 from data_augment.errors import InputError
 from data_augment.parsing import OneLineParser, describe_os_error, exit_code
 from data_augment.rules import (
+    CANDIDATES,
     DEFAULT_ITERATIONS,
     DEFAULT_PAIR_ITERATIONS,
     MaskRule,
     NgramRule,
     PosRule,
+    ReplaceRule,
+    Rule,
 )
 
 if TYPE_CHECKING:
+    from data_augment.candidates import CandidateSource
     from data_augment.transfer_set import TransferSetSummary
 
 DESCRIPTION = """\
@@ -50,6 +54,7 @@ examples:
   data-augment --input train.tsv --output transfer.parquet --text-column sentence
   data-augment --input pairs.csv --output transfer.jsonl --text-column question1 --text-pair-column question2
   data-augment --input train.tsv --output transfer.tsv --include-unlabelled more.txt --n-iter 8
+  data-augment --input train.tsv --output transfer.parquet --method tinybert --mlm bert-base-uncased
 """
 
 
@@ -110,6 +115,25 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="nltk: its perceptron, if downloaded; textblob: a lexicon, always there; auto: nltk if it can",
     )
+    method.add_argument(
+        "--method",
+        choices=("tang", "tinybert"),
+        default="tang",
+        help="tang: the rules above; tinybert: word replacement instead (Jiao et al. 2019): each word that is no stop "
+        "word becomes, with probability --p-replace, one of its --num-candidates candidates (%(default)s)",
+    )
+    method.add_argument("--p-replace", type=float, default=ReplaceRule().p, metavar="P", help="(%(default)s)")
+    method.add_argument(
+        "--num-candidates", type=int, default=CANDIDATES, metavar="K", help="candidates a word (%(default)s)"
+    )
+    method.add_argument(
+        "--mlm",
+        metavar="MODEL",
+        help="masked language model that proposes candidates, folder or hub name (without one GloVe serves every word)",
+    )
+    method.add_argument(
+        "--glove-file", metavar="FILE", help="GloVe vectors as text (default: the packaged 50-d ones)"
+    )
     method.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
     method.add_argument(
         "--num-workers",
@@ -143,13 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> TransferSetSummary:
-    rules = (
-        MaskRule(arguments.p_mask),
-        PosRule(arguments.p_pos),
-        NgramRule(arguments.p_ngram, arguments.max_ngram),
-    )
     from data_augment.transfer_set import write_transfer_set
 
+    rules, candidates = _choose_method(arguments)
     return write_transfer_set(
         arguments.input,
         arguments.output,
@@ -161,12 +181,36 @@ def _run(arguments: argparse.Namespace) -> TransferSetSummary:
         seed=arguments.seed,
         num_workers=arguments.num_workers,
         pos_tagger=arguments.pos_tagger,
+        candidates=candidates,
         unlabelled=arguments.include_unlabelled,
         unlabelled_n_iter=arguments.unlabelled_n_iter,
         skip_bad_rows=arguments.skip_bad_rows,
         overwrite=arguments.overwrite,
         show_progress=True,
     )
+
+
+def _choose_method(arguments: argparse.Namespace) -> tuple[list[Rule], CandidateSource | None]:
+    """The rules, and where the candidates of word replacement come from."""
+    if arguments.method == "tang":
+        if arguments.mlm or arguments.glove_file:
+            raise InputError("--mlm and --glove-file belong to --method tinybert; add it, or leave them out")
+        rules = (
+            MaskRule(arguments.p_mask),
+            PosRule(arguments.p_pos),
+            NgramRule(arguments.p_ngram, arguments.max_ngram),
+        )
+        return list(rules), None
+    from data_augment.candidates import GloveCandidates
+    from data_augment.glove import load_glove
+
+    rule = ReplaceRule(arguments.p_replace)
+    glove = GloveCandidates(load_glove(arguments.glove_file), arguments.num_candidates)
+    if arguments.mlm is None:
+        return [rule], glove
+    from data_augment.masked_lm import MaskedLMCandidates
+
+    return [rule], MaskedLMCandidates.load(arguments.mlm, glove, arguments.num_candidates)
 
 
 def format_summary(summary: TransferSetSummary, output: str) -> str:
@@ -187,7 +231,7 @@ def format_summary(summary: TransferSetSummary, output: str) -> str:
             "rules fired",
             ", ".join(f"{name} in {count:,}" for name, count in summary.rules.items()) + " variants",
         ),
-        ("tagger", summary.tagger),
+        ("candidates", summary.candidates) if summary.candidates else ("tagger", summary.tagger),
         ("time", f"{summary.seconds:.1f} s"),
         ("output", output),
     ]

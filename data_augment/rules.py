@@ -19,6 +19,7 @@ from data_augment.errors import InputError
 MASK_WORD = "[MASK]"
 DEFAULT_ITERATIONS = 20  # Tang 2019, §4.2: n_iter for single sentences
 DEFAULT_PAIR_ITERATIONS = 10  # ... and for sentence pairs
+CANDIDATES = 15  # K of word replacement: Jiao et al. 2019, section 4.2
 
 
 def check_whole_number(name: str, value: int, *, at_least: int = 0) -> int:
@@ -72,7 +73,21 @@ class NgramRule:
         check_whole_number("max_ngram", self.max_n, at_least=1)
 
 
-Rule = MaskRule | PosRule | NgramRule
+@dataclass(frozen=True)
+class ReplaceRule:
+    """TinyBERT's word replacement (Jiao et al. 2019, arXiv 1909.10351, Algorithm 1): each word that has candidates
+    becomes, with probability ``p``, one of them drawn at random. It stands alone, without the three rules above.
+
+    Where candidates come from is the augmenter's: see :mod:`data_augment.candidates`.
+    """
+
+    p: float = 0.4  # p_t: Jiao et al. 2019, section 4.2
+
+    def __post_init__(self) -> None:
+        _check_probability(self.p, "p_replace")
+
+
+Rule = MaskRule | PosRule | NgramRule | ReplaceRule
 DEFAULT_RULES: tuple[Rule, ...] = (MaskRule(), PosRule(), NgramRule())
 
 
@@ -84,6 +99,7 @@ class RuleSettings:
     p_pos: float
     p_ngram: float
     max_n: int
+    p_replace: float = 0.0
 
 
 def combine_rules(rules: Iterable[Rule]) -> RuleSettings:
@@ -95,17 +111,22 @@ def combine_rules(rules: Iterable[Rule]) -> RuleSettings:
     found: dict[type, Rule] = {}
     for rule in rules:
         if not isinstance(rule, Rule):
-            raise InputError(f"{rule!r} is not a rule; give MaskRule, PosRule or NgramRule objects")
+            raise InputError(
+                f"{rule!r} is not a rule; give MaskRule, PosRule, NgramRule or ReplaceRule objects"
+            )
         if type(rule) in found:
             raise InputError(f"{type(rule).__name__} is given twice; give each rule once")
         found[type(rule)] = rule
+    if ReplaceRule in found and len(found) > 1:
+        raise InputError("ReplaceRule is a method of its own and stands alone; leave the other rules out")
     p_mask = found[MaskRule].p if MaskRule in found else 0.0
     p_pos = found[PosRule].p if PosRule in found else 0.0
     if p_mask + p_pos > 1.0 + 1e-9:
         raise InputError(f"p_mask + p_pos is {p_mask} + {p_pos}; one draw decides both, so at most 1 in all")
     ngram = found.get(NgramRule, NgramRule(p=0.0))
     assert isinstance(ngram, NgramRule)
-    return RuleSettings(p_mask, p_pos, ngram.p, ngram.max_n)
+    p_replace = found[ReplaceRule].p if ReplaceRule in found else 0.0
+    return RuleSettings(p_mask, p_pos, ngram.p, ngram.max_n, p_replace)
 
 
 def check_iterations(n_iter: int, name: str = "n_iter") -> int:

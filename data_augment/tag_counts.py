@@ -90,6 +90,14 @@ class TagTable:
             tag_total=np.concatenate([self.tag_total, ranges[:, 1]]),
         )
 
+    def add_words(self, words: Sequence[str]) -> tuple[TagTable, np.ndarray]:
+        """A table that knows ``words`` too, and their numbers in it: int32, shape (words,)."""
+        numbers = {word: number for number, word in enumerate(self.words)}
+        new = [word for word in words if word not in numbers]
+        extended = self.extend([(word, "") for word in new]) if new else self
+        numbers |= {word: len(self.words) + number for number, word in enumerate(new)}
+        return extended, np.array([numbers[word] for word in words], dtype=np.int32)
+
 
 class _Numbering(dict):
     """A dict that gives each new key the next number, so that numbering a stream is one loop without Python code."""

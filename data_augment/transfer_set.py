@@ -13,6 +13,7 @@ import pyarrow as pa
 from data_augment.atomic import check_output_path
 from data_augment.augmenter import Augmenter
 from data_augment.builder import TransferSetBuilder
+from data_augment.candidates import CandidateSource
 from data_augment.errors import InputError
 from data_augment.rows import open_writer
 from data_augment.rules import (
@@ -42,6 +43,7 @@ class TransferSetSummary:
         copies_drawn: variants made; ``duplicate_copies`` of them equal an original or an earlier variant.
         rules: for each rule, in how many written copies it shows.
         tagger: the part-of-speech tagger used.
+        candidates: where replacements came from, for word replacement.
         seconds: wall time.
     """
 
@@ -58,6 +60,7 @@ class TransferSetSummary:
     rules: dict[str, int]
     tagger: str
     seconds: float
+    candidates: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a plain dict, ready for json."""
@@ -76,6 +79,7 @@ def write_transfer_set(
     seed: int = 0,
     num_workers: int = 1,
     pos_tagger: str | Tagger = "auto",
+    candidates: CandidateSource | None = None,
     unlabelled: Rows | None = None,
     unlabelled_n_iter: int | None = None,
     skip_bad_rows: bool = False,
@@ -102,6 +106,7 @@ def write_transfer_set(
         seed: of all randomness, at least 0.
         num_workers: processes that make variants; 1 works in this process.
         pos_tagger: ``auto``, ``nltk``, ``textblob``, or an object with ``name`` and ``tag``.
+        candidates: where ``ReplaceRule`` takes its words from; the packaged GloVe vectors if not given.
         unlabelled: more rows of the domain, without labels: the same kinds as ``rows`` and the same text
             columns (other columns but ``id`` are not used), or for single sentences a ``.txt`` file. Ids are
             ``unlabelled-N``.
@@ -124,7 +129,7 @@ def write_transfer_set(
     if unlabelled is not None:
         sources.append(open_source(unlabelled, columns, skip_bad_rows, name="the unlabelled rows"))
     builder = TransferSetBuilder(
-        Augmenter(rules, pos_tagger=pos_tagger),
+        Augmenter(rules, pos_tagger=pos_tagger, candidates=candidates),
         sources,
         (n_iter, unlabelled_n_iter)[: len(sources)],
         label_column=label_column,
@@ -177,6 +182,10 @@ def _choose_iterations(
     return n_iter, check_iterations(unlabelled_n_iter, "unlabelled_n_iter")
 
 
+def _list_rules(augmenter: Augmenter) -> tuple[str, ...]:
+    return ("replace",) if augmenter.settings.p_replace else ("mask", "pos", "ngram")
+
+
 def _summarise(builder: TransferSetBuilder, seconds: float) -> TransferSetSummary:
     counts = builder.counts
     return TransferSetSummary(
@@ -190,7 +199,8 @@ def _summarise(builder: TransferSetBuilder, seconds: float) -> TransferSetSummar
         conflicting_labels=counts.conflicting_labels,
         copies_drawn=counts.copies_drawn,
         duplicate_copies=counts.copies_drawn - counts.copies,
-        rules=dict(counts.rules),
+        rules={name: count for name, count in counts.rules.items() if name in _list_rules(builder.augmenter)},
         tagger=builder.augmenter.tagger.name,
         seconds=round(seconds, 3),
+        candidates=builder.augmenter.candidates.name if builder.augmenter.candidates else None,
     )

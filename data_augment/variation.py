@@ -13,16 +13,21 @@ from data_augment.tag_counts import MASK_ID, TagTable
 from data_augment.texts import Texts
 
 # Bits that say which rules show in a copy. A rule whose effect an n-gram has cut away again is not listed.
-MASK_FIRED, POS_FIRED, NGRAM_FIRED = 1, 2, 4
+MASK_FIRED, POS_FIRED, NGRAM_FIRED, REPLACE_FIRED = 1, 2, 4, 8
+RULES = ("mask", "pos", "ngram", "replace")  # in the order of their bits
 # The `rules` column for each combination of bits.
 RULE_NAMES = tuple(
-    " ".join(name for bit, name in ((1, "mask"), (2, "pos"), (4, "ngram")) if flags & bit)
-    for flags in range(8)
+    " ".join(name for bit, name in enumerate(RULES) if flags & (1 << bit)) for flags in range(16)
 )
 
 
 def vary_texts(
-    texts: Texts, sources: np.ndarray, table: TagTable, settings: RuleSettings, rng: np.random.Generator
+    texts: Texts,
+    sources: np.ndarray,
+    table: TagTable,
+    settings: RuleSettings,
+    rng: np.random.Generator,
+    candidates: np.ndarray | None = None,
 ) -> tuple[Texts, np.ndarray]:
     """Make one random variant of ``texts[s]`` for every ``s`` in ``sources``.
 
@@ -32,6 +37,8 @@ def vary_texts(
         table: the words and tag distributions.
         settings: the rules' probabilities.
         rng: the source of randomness.
+        candidates: int32, shape (all tokens of ``texts``, K), word numbers that may replace each, -1 for none; needed
+            by ``ReplaceRule`` alone.
 
     Returns:
         The variants in word numbers, and their rule bits (uint8, shape (variants,)); 0 means nothing has
@@ -46,6 +53,8 @@ def vary_texts(
     if not len(words):
         return Texts(words, lengths), np.zeros(len(sources), dtype=np.uint8)
 
+    if candidates is not None:
+        return _replace_words(words, lengths, candidates[places], offsets, settings.p_replace, rng)
     u = rng.random(len(words))
     masked = np.flatnonzero(u < settings.p_mask)
     replaced = np.flatnonzero((u >= settings.p_mask) & (u < settings.p_mask + settings.p_pos))
@@ -58,6 +67,25 @@ def vary_texts(
     flags = np.bitwise_or.reduceat(fired, offsets)
     flags[cut] |= NGRAM_FIRED
     return Texts(words, lengths), flags
+
+
+def _replace_words(
+    words: np.ndarray,
+    lengths: np.ndarray,
+    candidates: np.ndarray,
+    offsets: np.ndarray,
+    p: float,
+    rng: np.random.Generator,
+) -> tuple[Texts, np.ndarray]:
+    """Each word with candidates becomes one of them with probability ``p``, all alike likely."""
+    available = (candidates >= 0).sum(axis=1)  # they come first, the places without one after them
+    chosen = np.flatnonzero((rng.random(len(words)) < p) & (available > 0))
+    picks = (rng.random(len(chosen)) * available[chosen]).astype(np.int64)
+    drawn = candidates[chosen, picks]
+    fired = np.zeros(len(words), dtype=np.uint8)
+    fired[chosen[drawn != words[chosen]]] = REPLACE_FIRED
+    words[chosen] = drawn
+    return Texts(words, lengths), np.bitwise_or.reduceat(fired, offsets)
 
 
 def _choose_windows(

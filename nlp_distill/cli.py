@@ -312,7 +312,7 @@ def _add_tinybert_options(parser: argparse.ArgumentParser) -> None:
         "--without",
         nargs="+",
         metavar="PART",
-        help="ablation: leave out attention, hidden, embedding, intermediate, prediction or general",
+        help="ablation: leave out attention, hidden, embedding, intermediate, prediction, general or augmentation",
     )
     student.add_argument(
         "--intermediate-epochs",
@@ -335,7 +335,22 @@ def _add_tinybert_options(parser: argparse.ArgumentParser) -> None:
         "--no-baseline", action="store_true", help="skip the same student trained without the teacher"
     )
     student.add_argument("--max-length", type=int, help="tokens a row (default: 64, pairs 128)")
-    _add_transfer_options(parser)
+    transfer = parser.add_argument_group("transfer set, by word replacement")
+    transfer.add_argument(
+        "--n-iter", type=int, help="augmented copies per row (default: the task's, 10 to 30)"
+    )
+    transfer.add_argument("--unlabelled-n-iter", type=int, help="augmented copies per unlabelled row")
+    transfer.add_argument("--p-replace", type=float, help="(default: 0.4)")
+    transfer.add_argument("--num-candidates", type=int, metavar="K", help="candidates a word (default: 15)")
+    transfer.add_argument(
+        "--mlm",
+        metavar="MODEL",
+        help="masked language model that proposes candidates (without one GloVe serves every word)",
+    )
+    transfer.add_argument(
+        "--glove-file", metavar="FILE", help="GloVe vectors as text (default: the packaged 50-d ones)"
+    )
+    transfer.add_argument("--num-workers", type=int)
     parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
     _add_common_options(parser)
 

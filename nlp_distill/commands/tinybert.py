@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from data_augment.errors import InputError
-from nlp_distill.commands.bilstm import choose_transfer_set, show_results
+from nlp_distill.commands.bilstm import show_results
 from nlp_distill.commands.general import choose_shape
 from nlp_distill.commands.inputs import load_data
 from nlp_distill.commands.publish import publish_runs
@@ -19,7 +19,10 @@ def run(options: argparse.Namespace) -> None:
     config = configure_tinybert(options)
     data = load_data(options)
     general = drop_place(config.general) if config.general else None
-    plain = config.describe() | {"general": general, "transfer_set": config.transfer_set.describe()}
+    plain = config.describe() | {
+        "general": general,
+        "transfer_set": config.plan_transfer_set(data.task).describe(),
+    }
     described = {"config": plain, "command": options.command_line}
     shape = dataclasses.asdict(read_student_shape(config))
     name = f"tinybert_{shape['layers']}x{shape['hidden']}"
@@ -76,11 +79,27 @@ def configure_tinybert(options: argparse.Namespace):
         **given,
         without=frozenset(options.without or ()),
         share_projection=options.share_projection,
-        transfer_set=choose_transfer_set(config.transfer_set, options),
+        transfer_set=choose_word_replacement(config.transfer_set, options),
         seeds=tuple(options.seeds or config.seeds),
         baselines=not options.no_baseline,
         baseline_learning_rates=tuple(options.baseline_learning_rates or ()),
         intermediate_training=intermediate,
         prediction_training=options.training,
         trust_remote_code=options.trust_remote_code,
+    )
+
+
+def choose_word_replacement(settings, options: argparse.Namespace):
+    """``settings`` of word replacement with the given options in place."""
+    names = {
+        "n_iter": options.n_iter,
+        "unlabelled_n_iter": options.unlabelled_n_iter,
+        "p": options.p_replace,
+        "k": options.num_candidates,
+        "mlm": options.mlm,
+        "glove_file": options.glove_file,
+        "num_workers": options.num_workers,
+    }
+    return dataclasses.replace(
+        settings, **{name: value for name, value in names.items() if value is not None}
     )

@@ -62,6 +62,9 @@ class TransferSetConfig:
         """The three rules with their numbers."""
         return [MaskRule(self.p_mask), PosRule(self.p_pos), NgramRule(self.p_ngram, self.max_ngram)]
 
+    def make_candidates(self) -> None:
+        """These rules need no candidates."""
+
     def describe(self) -> dict[str, Any]:
         """The settings that the rows depend on, as plain values: the number of workers is none of them."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}

@@ -10,8 +10,7 @@ Two trainings, one after the other, on the same rows:
 The student starts from a general student (:mod:`nlp_distill.pipelines.general`). Beside it stand the same student
 fine-tuned on the labels alone from random weights, from the general student, and after the intermediate stage.
 
-Deviation from the paper: the transfer set is made by the three rules of Tang et al. (:mod:`data_augment`), not by word
-replacement. Deviations from the authors' code: regressions learn from the teacher, not from the gold values;
+Deviations from the authors' code: regressions learn from the teacher, not from the gold values;
 checkpoints of the prediction stage are selected on rows held out of train, never on the reported ones; the head is the
 model's own, without their extra ReLU, so that plain ``from_pretrained`` gives the same logits; the last incomplete
 batch is used.
@@ -99,7 +98,7 @@ def distill_tinybert(
     check_results_are_ours(output, overwrite)
 
     teacher_scores = score_teacher(teacher, tokenizer, data, max_length, output, prints, overwrite)
-    transfer_set = make_transfer_set(config.transfer_set, data, output, prints, overwrite)
+    transfer_set = make_transfer_set(config.plan_transfer_set(task), data, output, prints, overwrite)
     labelling = label_transfer_set(teacher, tokenizer, data, max_length, output, overwrite)
     runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in stages.list_arms()}
 

@@ -5,13 +5,18 @@ never applies for want of a letter; the paper prints ranges.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from data_augment.candidates import CandidateSource, GloveCandidates
 from data_augment.errors import InputError
+from data_augment.glove import load_glove
+from data_augment.masked_lm import MaskedLMCandidates
+from data_augment.rules import CANDIDATES, ReplaceRule, Rule, check_iterations, combine_rules
 from nlp_distill.layer_map import LayerMap, uniform
 from nlp_distill.limits import check_positive, check_whole
-from nlp_distill.pipelines.bilstm_config import TransferSetConfig
+from nlp_distill.results import drop_place
 from nlp_distill.students import SMALL_3X312, Shape
 from nlp_distill.tasks import Task
 from nlp_distill.training import MAX_SEED, MIN_LENGTH
@@ -24,25 +29,27 @@ class TaskSettings:
     Args:
         epochs: of the intermediate stage (authors' code, ``default_params``).
         max_length: tokens a row: 64 for single sentences and 128 for pairs (paper, section 4.2).
+        copies: augmented copies a row, N (authors' code, README).
     """
 
     epochs: int
     max_length: int
+    copies: int
 
 
 PER_TASK = {
-    "cola": TaskSettings(50, 64),
-    "sst2": TaskSettings(10, 64),
-    "sst2_10k": TaskSettings(10, 64),
-    "mrpc": TaskSettings(20, 128),
-    "stsb": TaskSettings(20, 128),
-    "qqp": TaskSettings(5, 128),
-    "mnli": TaskSettings(5, 128),
-    "qnli": TaskSettings(10, 128),
-    "rte": TaskSettings(20, 128),
-    "wnli": TaskSettings(20, 128),  # not in the paper: as RTE, which it resembles
+    "cola": TaskSettings(50, 64, 30),
+    "sst2": TaskSettings(10, 64, 20),
+    "sst2_10k": TaskSettings(10, 64, 20),
+    "mrpc": TaskSettings(20, 128, 30),
+    "stsb": TaskSettings(20, 128, 30),
+    "qqp": TaskSettings(5, 128, 10),
+    "mnli": TaskSettings(5, 128, 10),
+    "qnli": TaskSettings(10, 128, 20),
+    "rte": TaskSettings(20, 128, 30),
+    "wnli": TaskSettings(20, 128, 30),  # not in the paper: as RTE, which it resembles
 }
-OTHER_EPOCHS = 10  # of tasks that are not in the paper: as SST-2
+OTHER_EPOCHS, OTHER_COPIES = 10, 20  # of tasks that are not in the paper: as SST-2
 
 COMMON: dict[str, Any] = {
     "per_device_train_batch_size": 32,  # section 4.2
@@ -65,12 +72,69 @@ PREDICTION: dict[str, Any] = {
     "lr_scheduler_type": "linear",  # authors' code
     "warmup_steps": 0.1,  # authors' code
 }
-ABLATIONS = ("attention", "hidden", "embedding", "prediction", "general", "intermediate")
+ABLATIONS = ("attention", "hidden", "embedding", "prediction", "general", "intermediate", "augmentation")
 
 
 def settings_for(task: Task) -> TaskSettings:
     """The settings of a task by its name; those that the paper does not have get SST-2's epochs."""
-    return PER_TASK.get(task.name, TaskSettings(OTHER_EPOCHS, 128 if task.is_pair else 64))
+    return PER_TASK.get(task.name, TaskSettings(OTHER_EPOCHS, 128 if task.is_pair else 64, OTHER_COPIES))
+
+
+@dataclass(frozen=True)
+class WordReplacement:
+    """How the transfer set is made: each word that is no stop word may become another (paper, Algorithm 1).
+
+    Args:
+        n_iter: copies a row; ``None`` for the task's.
+        unlabelled_n_iter: the same of unlabelled rows; ``None``: as ``n_iter``.
+        p: probability that a word is replaced.
+        k: candidates a word.
+        mlm: masked language model that proposes them, folder or hub name; without one GloVe serves every word.
+        glove_file: GloVe vectors as text; ``None`` for the packaged ones.
+        num_workers: processes.
+        seed: of the draws.
+    """
+
+    n_iter: int | None = None
+    unlabelled_n_iter: int | None = None
+    p: float = 0.4  # section 4.2
+    k: int = CANDIDATES
+    mlm: str | None = None
+    glove_file: str | None = None
+    num_workers: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_iter", "unlabelled_n_iter"):
+            if getattr(self, name) is not None:
+                check_iterations(getattr(self, name), name)
+        check_whole("num_candidates", self.k, at_least=1)
+        check_whole("num_workers", self.num_workers, at_least=1)
+        combine_rules(self.rules)
+        if self.glove_file is not None and not Path(self.glove_file).is_file():
+            raise InputError(f"no file {self.glove_file}; give GloVe vectors as text, one word a line")
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The one rule."""
+        return [ReplaceRule(self.p)]
+
+    @property
+    def pos_tagger(self) -> str:
+        """Not used: the rule asks for no tags."""
+        return "auto"
+
+    def make_candidates(self) -> CandidateSource | None:
+        """Where candidates come from; ``None`` where no row is augmented."""
+        if self.p == 0:
+            return None
+        glove = GloveCandidates(load_glove(self.glove_file), self.k)
+        return glove if self.mlm is None else MaskedLMCandidates.load(self.mlm, glove, self.k)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that the rows depend on, as plain values, files by their names."""
+        plain = {name: value for name, value in asdict(self).items() if name != "num_workers"}
+        return plain | {name: drop_place(plain[name]) for name in ("mlm", "glove_file") if plain[name]}
 
 
 @dataclass(frozen=True)
@@ -83,7 +147,7 @@ class TinyBERTDistillation:
             (:func:`nlp_distill.students.student_from_teacher`).
         without: what is left out, for ablations: any of ``attention``, ``hidden``, ``embedding`` (terms of the
             intermediate stage), ``intermediate`` (the stage), ``prediction`` (labels instead of the teacher's
-            predictions), ``general`` (start from random weights).
+            predictions), ``general`` (start from random weights), ``augmentation`` (the rows as they are).
         layer_map: which teacher layer each student layer learns from.
         relation_heads: compare relations instead of attention scores, where head counts differ.
         share_projection: one projection for all layers, as in the paper.
@@ -105,7 +169,7 @@ class TinyBERTDistillation:
     layer_map: LayerMap = uniform
     relation_heads: int | None = None
     share_projection: bool = False
-    transfer_set: TransferSetConfig = TransferSetConfig()
+    transfer_set: WordReplacement = WordReplacement()
     temperature: float = 1.0
     seeds: tuple[int, ...] = (0,)
     baselines: bool = True
@@ -136,6 +200,13 @@ class TinyBERTDistillation:
             raise InputError(f"seeds are {self.seeds}; give one or more, each once")
         for seed in self.seeds:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+
+    def plan_transfer_set(self, task: Task) -> WordReplacement:
+        """The transfer set's settings for this task: its number of copies, or none in the ablation."""
+        if "augmentation" in self.without:
+            return replace(self.transfer_set, n_iter=0, unlabelled_n_iter=0)
+        copies = settings_for(task).copies if self.transfer_set.n_iter is None else self.transfer_set.n_iter
+        return replace(self.transfer_set, n_iter=copies)
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain values."""

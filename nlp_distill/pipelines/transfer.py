@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedModel
 
+from data_augment.candidates import CandidateSource
 from data_augment.rules import Rule
 from data_augment.transfer_set import write_transfer_set
 from nlp_distill.labelling import hash_file, label_file, summarise
@@ -29,6 +30,7 @@ class TransferSettings(Protocol):
     def num_workers(self) -> int: ...
     @property
     def pos_tagger(self) -> str: ...
+    def make_candidates(self) -> CandidateSource | None: ...
     def describe(self) -> dict[str, Any]: ...
 
 
@@ -69,6 +71,7 @@ def make_transfer_set(
             seed=settings.seed,
             num_workers=settings.num_workers,
             pos_tagger=settings.pos_tagger,
+            candidates=settings.make_candidates(),
             unlabelled=data.unlabelled,
             unlabelled_n_iter=settings.unlabelled_n_iter,
             overwrite=True,

@@ -1,6 +1,7 @@
 """TinyBERT's task stage on a tiny teacher: the two trainings, the baselines, resume, per-task settings, bad input."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -8,20 +9,30 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from nlp_distill.labelling import hash_weights
 from nlp_distill.pipelines import tinybert
-from nlp_distill.pipelines.tinybert_config import PER_TASK, TinyBERTDistillation
+from nlp_distill.pipelines.tinybert_config import PER_TASK, TinyBERTDistillation, WordReplacement
 from nlp_distill.tasks import TaskData
 from nlp_distill.tasks.glue import GLUE
 from nlp_distill.tasks.splits import Row, to_dataset
 
 SMALL = ["--layers", 1, "--hidden-size", 8, "--heads", 2, "--ffn-size", 12]
 FAST = ["--num-train-epochs", 1, "--intermediate-epochs", 1, "--learning-rate", "1e-3", "--max-length", 32]
-TRANSFER = ["--n-iter", 1, "--pos-tagger", "textblob"]
+TRANSFER = ["--n-iter", 2, "--p-replace", 0.9]
+
+
+@pytest.fixture(scope="module")
+def glove_file(tmp_path_factory):
+    """Vectors of the words that the texts are made of."""
+    source, path = random.Random(0), tmp_path_factory.mktemp("glove") / "glove.txt"
+    words = ["film", "movie", "plot", "story", "good", "great", "fine", "bad", "dull", "trainword"]
+    path.write_text("\n".join(f"{word} {source.gauss(0, 1)} {source.gauss(0, 1)}" for word in words) + "\n")
+    return path
 
 
 @pytest.fixture
-def distill(run_cli, data_options, teacher_folder, tmp_path):
+def distill(run_cli, data_options, teacher_folder, glove_file, tmp_path):
     def run(*more, output=tmp_path / "run", data=data_options, teacher=teacher_folder, shape=SMALL):
         given = [*data, "--teacher", teacher, "--output", output, *TRANSFER, *FAST]
+        given += ["--glove-file", glove_file]
         return run_cli("distill", "tinybert", *given, *shape, *more)
 
     return run
@@ -108,6 +119,7 @@ def test_a_general_student_is_where_it_starts(distill, run_cli, encoder_folder, 
         ("intermediate", ["general_only", "student"]),
         ("prediction", ["general_only", "student"]),
         ("general", ["intermediate_only", "student"]),
+        ("augmentation", ["general_only", "intermediate_only", "student"]),
     ],
 )
 def test_what_an_ablation_leaves_out_is_left_out(distill, tmp_path, part, arms):
@@ -116,6 +128,7 @@ def test_what_an_ablation_leaves_out_is_left_out(distill, tmp_path, part, arms):
     assert list(results["models"])[2:] == arms and results["config"]["without"] == [part]
     assert (tmp_path / "run" / "intermediate-seed0").exists() == (part != "intermediate")
     assert (tmp_path / "results" / f"tinybert_1x8_without_{part}" / "mine" / "0.json").exists()
+    assert (results["transfer_set"]["copies"] == 0) == (part == "augmentation")
     if part == "attention":
         finished = json.loads((tmp_path / "run" / "intermediate-seed0" / "stage_finished.json").read_text())
         assert finished["inputs"]["settings"]["without"] == ["attention"]
@@ -158,20 +171,20 @@ def test_an_interrupted_run_ends_at_the_same_student(distill, tmp_path, monkeypa
 
 @pytest.mark.parametrize("name", sorted(PER_TASK))
 def test_each_tasks_epochs_lengths_and_learning_rates_reach_the_trainer(
-    name, make_bert, tokenizer, tmp_path, monkeypatch
+    name, make_bert, tokenizer, glove_file, tmp_path, monkeypatch
 ):
     """Through the pipeline itself, up to the point where training would begin."""
     papers = {
-        "cola": (50, 64),
-        "sst2": (10, 64),
-        "sst2_10k": (10, 64),
-        "mrpc": (20, 128),
-        "stsb": (20, 128),
-        "qqp": (5, 128),
-        "mnli": (5, 128),
-        "qnli": (10, 128),
-        "rte": (20, 128),
-        "wnli": (20, 128),
+        "cola": (50, 64, 30),
+        "sst2": (10, 64, 20),
+        "sst2_10k": (10, 64, 20),
+        "mrpc": (20, 128, 30),
+        "stsb": (20, 128, 30),
+        "qqp": (5, 128, 10),
+        "mnli": (5, 128, 10),
+        "qnli": (10, 128, 20),
+        "rte": (20, 128, 30),
+        "wnli": (20, 128, 30),
     }
     task = GLUE[name].task
     label = 0.5 if task.is_regression else 0
@@ -192,10 +205,14 @@ def test_each_tasks_epochs_lengths_and_learning_rates_reach_the_trainer(
         return {"validation_score": 0.0, "seconds": 0.0}
 
     monkeypatch.setattr(tinybert, "train_and_save", stop)
-    config = TinyBERTDistillation(shape=tinybert.Shape(1, 8, 2, 12), baselines=False)
-    tinybert.distill_tinybert(config, data, str(tmp_path / "teacher"), tmp_path / "run", {})
+    replacement = WordReplacement(glove_file=str(glove_file))
+    config = TinyBERTDistillation(
+        shape=tinybert.Shape(1, 8, 2, 12), baselines=False, transfer_set=replacement
+    )
+    results = tinybert.distill_tinybert(config, data, str(tmp_path / "teacher"), tmp_path / "run", {})
     (layers, layer_rows, layer_objective), (predictions, rows, objective) = reached
-    epochs, max_length = papers[name]
+    epochs, max_length, copies = papers[name]
+    assert results["transfer_set"]["copies_drawn"] == 3 * copies
     assert layer_objective == "TinyBERTLayers"
     assert (layers.num_train_epochs, layers.learning_rate, layers.lr_scheduler_type) == (
         epochs,
@@ -225,6 +242,10 @@ def test_each_tasks_epochs_lengths_and_learning_rates_reach_the_trainer(
         (["--general", "missing-folder"], "do not go with --general"),
         (["--seeds", 1, 1], "give one or more, each once"),
         (["--relation-heads", 3], "relation_heads is 3, which does not divide"),
+        (["--p-replace", 1.5], "p_replace is 1.5; a probability lies between 0 and 1"),
+        (["--num-candidates", 0], "num_candidates is 0"),
+        (["--glove-file", "nowhere.txt"], "no file nowhere.txt"),
+        (["--mlm", "nowhere"], "cannot load the masked language model 'nowhere'"),
     ],
 )
 def test_settings_that_do_not_fit_get_one_line(distill, tmp_path, capsys, more, message):
