@@ -257,6 +257,20 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
     student.add_argument(
         "--optimizer", choices=["adadelta", "adamw"], help="adadelta (lr 1.0, rho 0.95) in the paper"
     )
+    _add_baseline_options(student)
+    student.add_argument(
+        "--baseline-epochs",
+        type=float,
+        metavar="N",
+        help="epochs of the student without the teacher (default: as many); fewer rows may want more of them",
+    )
+    student.add_argument("--max-length", type=int, help="tokens a row")
+    _add_transfer_options(parser)
+    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    _add_common_options(parser)
+
+
+def _add_baseline_options(student) -> None:
     student.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
     )
@@ -268,18 +282,8 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
         help="rates to try for the student without the teacher; the best on validation is taken",
     )
     student.add_argument(
-        "--baseline-epochs",
-        type=float,
-        metavar="N",
-        help="epochs of the student without the teacher (default: as many); fewer rows may want more of them",
-    )
-    student.add_argument(
         "--no-baseline", action="store_true", help="skip the same student trained without the teacher"
     )
-    student.add_argument("--max-length", type=int, help="tokens a row")
-    _add_transfer_options(parser)
-    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
-    _add_common_options(parser)
 
 
 def _add_transfer_options(parser: argparse.ArgumentParser) -> None:
@@ -321,19 +325,7 @@ def _add_tinybert_options(parser: argparse.ArgumentParser) -> None:
         help="epochs of the intermediate stage (default: the task's)",
     )
     student.add_argument("--intermediate-learning-rate", type=float, metavar="LR", help="(default: 5e-5)")
-    student.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
-    )
-    student.add_argument(
-        "--baseline-learning-rates",
-        type=float,
-        nargs="+",
-        metavar="LR",
-        help="rates to try for the students without the teacher; the best on validation is taken",
-    )
-    student.add_argument(
-        "--no-baseline", action="store_true", help="skip the same student trained without the teacher"
-    )
+    _add_baseline_options(student)
     student.add_argument("--max-length", type=int, help="tokens a row (default: 64, pairs 128)")
     transfer = parser.add_argument_group("transfer set, by word replacement")
     transfer.add_argument(

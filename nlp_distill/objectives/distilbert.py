@@ -2,12 +2,8 @@
 1910.01108, section 2.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
 from nlp_distill.losses import cosine_loss
@@ -60,13 +56,7 @@ class DistilBERT(Objective):
                 "hidden states needs equal widths: keep the width, or give cosine=0"
             )
 
-    def forward(
-        self,
-        student_outputs: ModelOutput,
-        teacher_outputs: ModelOutput | None,
-        batch: Mapping[str, Any],
-        progress: float,
-    ) -> dict[str, Tensor]:
+    def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher_logits = require_teacher_logits(teacher_outputs, "DistilBERT")
         masked = batch["labels"] != UNLABELLED
         own, other = student_outputs["logits"][masked], teacher_logits[masked]

@@ -4,12 +4,8 @@ Wang et al. 2020, "MiniLM: Deep Self-Attention Distillation", arXiv 2002.10957 (
 Multi-Head Self-Attention Relation Distillation", arXiv 2012.15828 (v2).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
 from nlp_distill.limits import check_whole
@@ -41,13 +37,7 @@ class MiniLM(Objective):
                 f"the teacher {teacher.num_attention_heads}; take MiniLMv2, or equal heads"
             )
 
-    def forward(
-        self,
-        student_outputs: ModelOutput,
-        teacher_outputs: ModelOutput | None,
-        batch: Mapping[str, Any],
-        progress: float,
-    ) -> dict[str, Tensor]:
+    def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         sides = (student_outputs, require_parts(teacher_outputs, self.needs, "MiniLM"))
         mask = batch["attention_mask"]
         own, other = (scale_scores(side["queries"][-1], side["keys"][-1]) for side in sides)
@@ -91,13 +81,7 @@ class MiniLMv2(Objective):
         check_relation_heads(student, teacher, self.relation_heads)
         check_whole("teacher_layer", self.teacher_layer, at_least=1, at_most=teacher.num_hidden_layers)
 
-    def forward(
-        self,
-        student_outputs: ModelOutput,
-        teacher_outputs: ModelOutput | None,
-        batch: Mapping[str, Any],
-        progress: float,
-    ) -> dict[str, Tensor]:
+    def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "MiniLMv2")
         mask = batch["attention_mask"]
         return {

@@ -12,9 +12,6 @@ W_e for the embeddings are ``share_projection=True``; where the widths agree the
 padding contributes nothing (see :func:`nlp_distill.losses.attention_score_loss`), and the teacher is in eval mode.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import ModelOutput
@@ -91,13 +88,7 @@ class TinyBERTLayers(Objective):
         values = {"values"} if self.attention_pairs and self.relation_heads else set()
         return frozenset(states | scores | values)
 
-    def forward(
-        self,
-        student_outputs: ModelOutput,
-        teacher_outputs: ModelOutput | None,
-        batch: Mapping[str, Any],
-        progress: float,
-    ) -> dict[str, Tensor]:
+    def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "TinyBERTLayers")
         mask = batch["attention_mask"]
         terms = {

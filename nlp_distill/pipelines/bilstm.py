@@ -27,6 +27,7 @@ from nlp_distill.labelling import hash_file, load_labelled
 from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student
+from nlp_distill.pipelines.runs import train_at_best_rate, write_run
 from nlp_distill.pipelines.scoring import (
     compare_speed,
     describe_teacher,
@@ -37,13 +38,7 @@ from nlp_distill.pipelines.scoring import (
 )
 from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, list_sources, make_transfer_set
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import (
-    check_results_are_ours,
-    collect_versions,
-    compute_retention,
-    merge_seeds,
-    write_results,
-)
+from nlp_distill.results import check_results_are_ours
 from nlp_distill.stages import run_stage
 from nlp_distill.students import build_bilstm
 from nlp_distill.tasks import Task, TaskData
@@ -99,38 +94,16 @@ def distill_bilstm(
     arms["student"] = stages.train_student
     runs = {arm: [train(seed) for seed in config.seeds] for arm, train in arms.items()}
 
-    tuning = runs["student_without_teacher"][0].get("tuning") if config.baseline else None
-    models = {"teacher": teacher_scores["entry"] | {"path": teacher_path}}
-    models |= {arm: merge_seeds([run["entry"] for run in runs[arm]]) for arm in runs}
-    results = {
-        "task": task.name,
-        "metric": task.metrics[0],
-        "models": models,
-        **compute_retention(models),
-        "seeds": list(config.seeds),
-        "selected_on": data.selected_on,
-        "data_source": data.source,
-        "data": prints,
+    student = output / f"student-seed{config.seeds[0]}"
+    parts = {
         "transfer_set": transfer_set,
         "labelling": labelling,
-        "timings_s": {
-            **(timings or {}),
-            "transfer_set": transfer_set["seconds"],
-            "labelling": labelling["seconds"],
-            **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
-            **({"other_rates_without_teacher": tuning["other_rates_s"]} if tuning else {}),
-        },
-        "baseline_tuning": tuning,
-        "speed": compare_speed(
-            teacher, tokenizer, output / f"student-seed{config.seeds[0]}", data, config.max_length
-        ),
-        "versions": collect_versions(),
+        "speed": compare_speed(teacher, tokenizer, student, data, config.max_length),
         **described,
     }
-    if is_main_process():
-        write_results(output, results)
-    results["runs"] = runs
-    return results
+    spent = {"transfer_set": transfer_set["seconds"], "labelling": labelling["seconds"]}
+    entry = teacher_scores["entry"] | {"path": teacher_path}
+    return write_run(output, data, entry, runs, config.seeds, parts, {**(timings or {}), **spent})
 
 
 @dataclass(frozen=True)
@@ -170,23 +143,14 @@ class _Stages:
         """The same student of one seed on the labelled rows alone, at the best of the rates tried for it."""
         training = {**self.config.training, **self.config.baseline_training}
         own = training.get("learning_rate", TRAINING["learning_rate"])
-        # The distilled student's own rate is always among those tried.
-        rates = tuple(dict.fromkeys((*self.config.baseline_learning_rates, own)))
-        if len(rates) == 1:
-            return self._train_baseline_at(rates[0], seed, training)
-        tried = {rate: self._train_baseline_at(rate, self.config.seeds[0], training) for rate in rates}
-        best = max(rates, key=lambda rate: tried[rate]["entry"]["validation_score"])
-        run = tried[best] if seed == self.config.seeds[0] else self._train_baseline_at(best, seed, training)
-        scores = {str(rate): run["entry"]["validation_score"] for rate, run in tried.items()}
-        seconds = sum(run["training"]["seconds"] for rate, run in tried.items() if rate != best)
-        return run | {
-            "tuning": {"learning_rate": best, "validation_scores": scores, "other_rates_s": seconds}
-        }
 
-    def _train_baseline_at(self, rate: float, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
-        training = {**training, "learning_rate": rate}
-        name = "student_without_teacher" + (f"-lr{rate:g}" if self.config.baseline_learning_rates else "")
-        return self._train(name, seed, training, HardLabels(), self.data.train, {})
+        def train(rate: float, with_seed: int, is_tuned: bool) -> dict[str, Any]:
+            name = "student_without_teacher" + (f"-lr{rate:g}" if is_tuned else "")
+            given = {**training, "learning_rate": rate}
+            return self._train(name, with_seed, given, HardLabels(), self.data.train, {})
+
+        rates = self.config.baseline_learning_rates
+        return train_at_best_rate(rates, own, self.config.seeds, seed, train)
 
     def _train(
         self, arm: str, seed: int, training, objective: Objective, rows, extra_inputs

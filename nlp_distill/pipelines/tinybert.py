@@ -30,6 +30,7 @@ from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.labelling import hash_file, hash_tokenizer, hash_weights, load_labelled
 from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
+from nlp_distill.pipelines.runs import train_at_best_rate, write_run
 from nlp_distill.pipelines.scoring import (
     compare_speed,
     describe_teacher,
@@ -41,13 +42,7 @@ from nlp_distill.pipelines.scoring import (
 from nlp_distill.pipelines.tinybert_config import INTERMEDIATE, PREDICTION, TinyBERTDistillation, settings_for
 from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, make_transfer_set
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import (
-    check_results_are_ours,
-    collect_versions,
-    compute_retention,
-    merge_seeds,
-    write_results,
-)
+from nlp_distill.results import check_results_are_ours
 from nlp_distill.stages import run_stage
 from nlp_distill.students import Shape, read_shape, student_from_teacher
 from nlp_distill.tasks import Task, TaskData
@@ -102,35 +97,17 @@ def distill_tinybert(
     labelling = label_transfer_set(teacher, tokenizer, data, max_length, output, overwrite)
     runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in stages.list_arms()}
 
-    models = {"teacher": teacher_scores["entry"] | {"path": teacher_path}}
-    models |= {arm: merge_seeds([run["entry"] for run in runs[arm]]) for arm in runs}
-    results = {
-        "task": task.name,
+    student = output / f"student-seed{config.seeds[0]}"
+    parts = {
         "shape": asdict(read_student_shape(config)),
-        "metric": task.metrics[0],
-        "models": models,
-        **compute_retention(models),
-        "seeds": list(config.seeds),
-        "selected_on": data.selected_on,
-        "data_source": data.source,
-        "data": prints,
         "transfer_set": transfer_set,
         "labelling": labelling,
-        "timings_s": {
-            "transfer_set": transfer_set["seconds"],
-            "labelling": labelling["seconds"],
-            **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
-        },
-        "speed": compare_speed(
-            teacher, tokenizer, output / f"student-seed{config.seeds[0]}", data, max_length
-        ),
-        "versions": collect_versions(),
+        "speed": compare_speed(teacher, tokenizer, student, data, max_length),
         **described,
     }
-    if is_main_process():
-        write_results(output, results)
-    results["runs"] = runs
-    return results
+    spent = {"transfer_set": transfer_set["seconds"], "labelling": labelling["seconds"]}
+    entry = teacher_scores["entry"] | {"path": teacher_path}
+    return write_run(output, data, entry, runs, config.seeds, parts, spent)
 
 
 def read_student_shape(config: TinyBERTDistillation) -> Shape:
@@ -289,24 +266,16 @@ class _Stages:
         return self._train(arm, seed, objective, rows, start, inputs, self.config.prediction_training)
 
     def _fine_tune(self, arm: str, seed: int, start, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        training = dict(self.config.prediction_training)
+        training = self.config.prediction_training
         own = training.get("learning_rate", PREDICTION["learning_rate"])
-        # The distilled student's own rate is always among those tried.
-        rates = tuple(dict.fromkeys((*self.config.baseline_learning_rates, own)))
-        if len(rates) == 1:
-            return self._train(arm, seed, HardLabels(), self.data.train, start, inputs, training)
 
-        def train(rate: float, with_seed: int) -> dict[str, Any]:
-            name = f"{arm}-lr{rate:g}"
+        def train(rate: float, with_seed: int, is_tuned: bool) -> dict[str, Any]:
+            name = f"{arm}-lr{rate:g}" if is_tuned else arm
             given = {**training, "learning_rate": rate}
             return self._train(name, with_seed, HardLabels(), self.data.train, start, inputs, given)
 
-        first = self.config.seeds[0]
-        tried = {rate: train(rate, first) for rate in rates}
-        best = max(rates, key=lambda rate: tried[rate]["entry"]["validation_score"])
-        run = tried[best] if seed == first else train(best, seed)
-        scores = {str(rate): done["entry"]["validation_score"] for rate, done in tried.items()}
-        return run | {"tuning": {"learning_rate": best, "validation_scores": scores}}
+        rates = self.config.baseline_learning_rates
+        return train_at_best_rate(rates, own, self.config.seeds, seed, train)
 
     def _train(
         self, name: str, seed: int, objective: Objective, rows, start, inputs: Mapping[str, Any], training

@@ -224,7 +224,9 @@ def test_the_baseline_takes_the_rate_that_is_best_on_validation(distill, tmp_pat
 
 def test_the_students_own_rate_is_always_among_those_tried(distill, tmp_path: Path) -> None:
     assert distill(tmp_path / "d", "--baseline-learning-rates", 1e-6, "--learning-rate", 0.5) == 0
-    tuning = json.loads((tmp_path / "d" / "results.json").read_text())["baseline_tuning"]
+    tuning = json.loads((tmp_path / "d" / "results.json").read_text())["baseline_tuning"][
+        "student_without_teacher"
+    ]
     assert set(tuning["validation_scores"]) == {"1e-06", "0.5"}
 
 
