@@ -24,7 +24,9 @@ from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.teachers import Teacher, match_labels, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
-BATCH_TOKENS = 4096  # tokens in one forward pass, padding included
+# Tokens in one forward pass, padding included. On a CPU small batches stay in its cache and pad less, a fifth faster
+# than 4,096 for a 6 x 384 encoder; an accelerator wants to be filled.
+CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 1024, 16_384
 METADATA_KEY = b"nlp_distill.labelling"
 
 
@@ -66,8 +68,8 @@ def label_file(
 ) -> LabellingSummary:
     """Add a ``teacher_logits`` column to the rows of a file.
 
-    Rows are read in shards, encoded, sorted by length within the shard, and run in batches of about ``BATCH_TOKENS``
-    tokens. The logits of each finished shard are kept under ``<output>.partial`` with their row ids; when all are
+    Rows are read in shards, encoded, sorted by length within the shard, and run in batches of a fixed number
+    of tokens. The logits of each finished shard are kept under ``<output>.partial`` with their row ids; when all are
     there they are joined to the rows **by id** and written to ``output_path`` (Parquet, complete or absent), which
     carries the fingerprint of teachers, tokenizers, maximum length and data in its metadata.
 
@@ -128,7 +130,7 @@ def compute_logits(
     rows: EncodedRows,
     collator: DistillationCollator,
     progress: tqdm | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> tuple[np.ndarray, int]:
     """Logits of every row, in row order, computed in batches of rows of similar length.
 
@@ -137,7 +139,7 @@ def compute_logits(
         rows: encoded rows.
         collator: pads a batch.
         progress: a bar to advance by rows.
-        batch_tokens: tokens in one batch, padding included.
+        batch_tokens: tokens in one batch, padding included; ``None`` for what suits the teacher's device.
 
     Returns:
         The logits, (rows, classes) or (rows, teachers, classes) float32, and the tokens computed, padding included.
@@ -145,6 +147,8 @@ def compute_logits(
     device = teacher.models[0].device
     logits: np.ndarray | None = None
     padded_tokens = 0
+    if batch_tokens is None:
+        batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
     for indices in plan_batches(rows.lengths, batch_tokens):
         batch = collator([{k: v for k, v in rows[int(i)].items() if k != "labels"} for i in indices])
         padded_tokens += batch["input_ids"].numel()
@@ -320,7 +324,7 @@ def _label_shards(
                 texts = [{column: row[column] for column in text_columns} for row in chunk]
                 encoded = encode_rows(texts, tokenizer, text_columns, max_length)
                 bar = progress if not logits else None
-                values, computed = compute_logits(teacher, encoded, collator, bar, BATCH_TOKENS)
+                values, computed = compute_logits(teacher, encoded, collator, bar)
                 logits.append(values)
                 tokens += int(encoded.lengths.sum())
                 padded += computed

@@ -5,7 +5,7 @@
 
 Three ways to the same logits, from text (tokenisation included, reading and writing files left out):
 
-* ``sorted by length``: :mod:`nlp_distill.labelling`, batches of rows of similar length, 4,096 tokens each;
+* ``sorted by length``: :mod:`nlp_distill.labelling`, batches of rows of similar length, 1,024 tokens each;
 * ``pipeline``: ``transformers.pipeline("text-classification", batch_size=32)``, rows in the order they come;
 * ``fixed length``: the same batches of 32, every row padded to the maximum length.
 

@@ -9,6 +9,7 @@ task, averaged over its seeds.
 
 import argparse
 import json
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -52,7 +53,12 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
         "MB",
         "seeds",
     ]
-    lines = [f"**{task}**", "", "| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    lines = [
+        f"**{task}**{_describe_sample(methods)}",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|---|" + "---:|" * (len(header) - 1),
+    ]
     names = [name for name in ORDER if name in methods] + sorted(set(methods) - set(ORDER))
     for name in names:
         entries = methods[name]
@@ -75,6 +81,13 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
             share = (high - low) / (teacher - low)
             lines += ["", f"Gap closed: (student − without) / (teacher − without) = {share:.0%}."]
     return "\n".join(lines)
+
+
+def _describe_sample(methods: dict[str, list[dict[str, Any]]]) -> str:
+    """Say where rows are a sample of the official ones: such scores are no official scores."""
+    sources = [entry.get("data_source", "") for entries in methods.values() for entry in entries]
+    found = [re.search(r"\([^)]*sample[^)]*\)", source) for source in sources]
+    return next((f" {match[0]}" for match in found if match), "")
 
 
 def _mark_selection(entries: list[dict[str, Any]]) -> str:

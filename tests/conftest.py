@@ -3,7 +3,7 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are faster on one thread
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one thread, and bits depend on their number
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data loader workers would warn about it
 
 import pytest

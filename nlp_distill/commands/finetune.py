@@ -86,13 +86,17 @@ def report_teacher(
     logits = predict_splits(model, load_pretrained(AutoTokenizer, folder), data, options.max_length)
     entry = describe_test(data, logits) | describe_size(model, folder)
     entry["validation_score"] = result["validation_score"]
-    context = {**described, "data": data.fingerprints(), "selected_on": data.selected_on}
+    context = {
+        **described,
+        "data": data.fingerprints(),
+        "data_source": data.source,
+        "selected_on": data.selected_on,
+    }
     results = {
         "task": data.task.name,
         "metric": data.task.metrics[0],
         "models": {"teacher": entry | {"path": str(folder)}},
         "seeds": [options.seed],
-        "data_source": data.source,
         "timings_s": {"training": result["seconds"]},
         "training": result,
         "versions": collect_versions(),

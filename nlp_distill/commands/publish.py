@@ -35,6 +35,7 @@ def publish_runs(
             context = {
                 **described,
                 "data": results["data"],
+                "data_source": results["data_source"],
                 "transfer_set": results["transfer_set"] if arm in with_transfer_set else None,
                 "selected_on": data.selected_on,
                 "tuning": run.get("tuning"),

@@ -32,7 +32,7 @@ LABELS = ("negative", "neutral", "positive")
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(labelling, "SHARD_ROWS", 10)
-    monkeypatch.setattr(labelling, "BATCH_TOKENS", 40)
+    monkeypatch.setattr(labelling, "CPU_BATCH_TOKENS", 40)
 
 
 @pytest.fixture

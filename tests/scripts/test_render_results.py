@@ -71,6 +71,13 @@ def test_other_methods_follow_and_selection_on_the_reported_rows_is_marked(rende
     assert lines[5].startswith("| another | 40.0 | 80.0% |") and len(lines) == 6
 
 
+def test_a_sample_of_the_official_rows_is_called_one(render, tmp_path: Path) -> None:
+    source = "GLUE folder, qqp (train is a sample, 8 of 90 rows; test is a sample, 1 of 40 rows)"
+    publish(tmp_path, "teacher", "qqp", 0, 0.5, 10_000_000, data_source=source)
+    heading = render.render_tables(render.read_results(tmp_path)).splitlines()[0]
+    assert heading == "**qqp** (train is a sample, 8 of 90 rows; test is a sample, 1 of 40 rows)"
+
+
 def test_no_gap_is_given_where_there_is_none(render, tmp_path: Path) -> None:
     for method in ("teacher", "bilstm_without_teacher", "bilstm_distilled"):
         publish(tmp_path, method, "sst2", 0, 0.8, 1_000_000)
