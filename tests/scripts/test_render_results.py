@@ -141,3 +141,21 @@ def test_every_published_file_is_complete_and_lies_where_it_says() -> None:
         assert wanted <= set(entry), f"{path.name} lacks {sorted(wanted - set(entry))}"
         assert path.parts[-3:] == (entry["method"], entry["task"], f"{entry['seed']}.json")
         assert -1 <= entry["score"] <= 1 and entry["score"] == next(iter(entry["metrics"].values()))
+
+
+def test_the_results_that_the_readme_speaks_of_are_published_with_what_reproduces_them() -> None:
+    """Teacher, student without it and distilled student; three seeds of the students on SST-2."""
+    folder = ROOT / "scripts" / "results"
+    seeds = {"sst2": {"0", "1", "2"}, "mrpc": {"0"}, "qqp": {"0"}}
+    for task, wanted in seeds.items():
+        for method in ("teacher", "bilstm_without_teacher", "bilstm_distilled"):
+            found = {
+                path.stem: json.loads(path.read_text()) for path in (folder / method / task).glob("*.json")
+            }
+            assert set(found) == ({"0"} if method == "teacher" else wanted)
+            for seed, entry in found.items():
+                assert (entry["method"], entry["task"], str(entry["seed"])) == (method, task, seed)
+                assert -1 <= entry["score"] <= 1 and entry["command"].startswith("nlp-distill ")
+                assert entry["selected_on"] == "train" and entry["versions"]["torch"].startswith("2.13.0")
+                assert all(len(part["sha256"]) == 64 for part in entry["data"].values())
+                assert entry["config"]["training"]["learning_rate"] > 0 and entry["wall_time_s"] > 0
