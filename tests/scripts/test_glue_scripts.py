@@ -66,8 +66,19 @@ def test_the_scripts_make_a_teacher_and_distil_it(
         assert entry["score"] == pytest.approx(report["models"][model]["score"])
         assert str(tmp_path) not in json.dumps(entry), "a published file names a place on this machine"
 
+    glove = tmp_path / "glove.txt"
+    glove.write_text("".join(f"{word} {number} 1\n" for number, word in enumerate([*WORDS, "good", "bad"])))
+    shape = ["--layers", 1, "--hidden-size", 8, "--heads", 2, "--ffn-size", 8, "--intermediate-epochs", 1]
+    more = ["--n-iter", 1, "--glove-file", glove, "--no-baseline", "--output", tmp_path / "tinybert"]
+    smaller = run_script("distill_tinybert.py", *data, *results, *shape, *more, "--teacher", teacher)
+    assert smaller.returncode == 0, smaller.stderr
+    entry = json.loads(
+        (tmp_path / "results" / "tinybert_1x8" / "sst2" / "0.json").read_text(encoding="utf-8")
+    )
+    assert entry["transfer_set"]["rules"].keys() == {"replace"} and str(tmp_path) not in json.dumps(entry)
 
-@pytest.mark.parametrize("name", ["finetune_glue.py", "distill_bilstm.py"])
+
+@pytest.mark.parametrize("name", ["finetune_glue.py", "distill_bilstm.py", "distill_tinybert.py"])
 def test_the_scripts_explain_themselves(name: str) -> None:
     result = run_script(name, "--help")
     assert result.returncode == 0 and "--data-dir" in result.stdout and "--task" in result.stdout
