@@ -219,15 +219,20 @@ def check_unpublished(
     Raises:
         InputError: naming the file and what differs.
     """
-    wanted = json.loads(json.dumps(context["config"]))
+    wanted = _drop_run_settings(json.loads(json.dumps(context["config"])))
     for path in (locate_result(results_dir, method, task, seed) for method in methods for seed in seeds):
         if overwrite or not path.exists():
             continue
-        found = json.loads(path.read_text(encoding="utf-8")).get("config", {})
+        found = _drop_run_settings(json.loads(path.read_text(encoding="utf-8")).get("config", {}))
         if difference := describe_difference(found, wanted):
             raise InputError(
                 f"{path} holds the result of other settings ({difference}); give another --results-dir, or --overwrite"
             )
+
+
+def _drop_run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that decide which models a run trains, not what one of them is."""
+    return {name: value for name, value in config.items() if name not in ("seeds", "baseline")}
 
 
 def locate_result(results_dir: str | Path, method: str, task: str, seed: int) -> Path:

@@ -53,7 +53,7 @@ def check_published(options: argparse.Namespace, config, data: TaskData) -> None
 
     if options.results_dir:
         described = describe_run(options, config, data)
-        methods = METHODS.values()
+        methods = [name for arm, name in METHODS.items() if config.baseline or arm == "student"]
         check_unpublished(
             options.results_dir, methods, data.task.name, config.seeds, described, options.overwrite
         )

@@ -10,6 +10,21 @@ from nlp_distill.commands.general import choose_shape
 from nlp_distill.commands.inputs import load_data
 from nlp_distill.commands.publish import publish_runs
 
+# Training options of the prediction stage and the baselines; the intermediate stage evaluates and selects nothing.
+PREDICTION_ALONE = frozenset(
+    {
+        "num_train_epochs",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "eval_strategy",
+        "eval_steps",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+    }
+)
+
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
@@ -30,11 +45,12 @@ def run(options: argparse.Namespace) -> None:
     methods = {
         "student_without_teacher": f"{name}_without_teacher",
         "general_only": f"{name}_general_only",
-        "intermediate_only": f"{name}_intermediate_only",
+        "intermediate_only": f"{name}{left_out}_intermediate_only",
         "student": f"{name}{left_out}",
     }
     if options.results_dir:
-        given = (methods.values(), data.task.name, config.seeds, described, options.overwrite)
+        published = [methods[arm] for arm in config.list_arms()]
+        given = (published, data.task.name, config.seeds, described, options.overwrite)
         check_unpublished(options.results_dir, *given)
     results = distill_tinybert(
         config, data, options.teacher, Path(options.output), described, options.overwrite
@@ -63,17 +79,12 @@ def configure_tinybert(options: argparse.Namespace):
         raise InputError(
             "--layers and the other sizes do not go with --general, whose student has a shape already"
         )
-    intermediate = dict(options.training)
-    if options.intermediate_epochs is not None:
-        intermediate["num_train_epochs"] = options.intermediate_epochs
-    else:
-        intermediate.pop("num_train_epochs", None)  # --num-train-epochs is the prediction stage's
-    if options.intermediate_learning_rate is not None:
-        intermediate["learning_rate"] = options.intermediate_learning_rate
-    else:
-        intermediate.pop("learning_rate", None)
-    for name in ("lr_scheduler_type", "warmup_steps", "eval_strategy", "eval_steps"):
-        intermediate.pop(name, None)
+    own = {
+        "num_train_epochs": options.intermediate_epochs,
+        "learning_rate": options.intermediate_learning_rate,
+    }
+    shared = {name: value for name, value in options.training.items() if name not in PREDICTION_ALONE}
+    intermediate = shared | {name: value for name, value in own.items() if value is not None}
     return dataclasses.replace(
         config,
         **given,

@@ -50,9 +50,6 @@ from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.trainer import DistillationTrainer
 from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
 
-# The arms in the order of the results: name in the results, what they add to the one before.
-ARMS = ("student_without_teacher", "general_only", "intermediate_only", "student")
-
 
 def distill_tinybert(
     config: TinyBERTDistillation,
@@ -95,7 +92,7 @@ def distill_tinybert(
     teacher_scores = score_teacher(teacher, tokenizer, data, max_length, output, prints, overwrite)
     transfer_set = make_transfer_set(config.plan_transfer_set(task), data, output, prints, overwrite)
     labelling = label_transfer_set(teacher, tokenizer, data, max_length, output, overwrite)
-    runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in stages.list_arms()}
+    runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in config.list_arms()}
 
     student = output / f"student-seed{config.seeds[0]}"
     parts = {
@@ -158,15 +155,6 @@ class _Stages:
                 defaults, training, self.output / "checkpoints", self.config.seeds[0], self.task.metrics
             )
 
-    def list_arms(self) -> list[str]:
-        """The arms of this run, in the order of the results."""
-        skipped = set() if self.config.baselines else set(ARMS[:-1])
-        if "general" in self.config.without:
-            skipped.add("general_only")  # the same as without the teacher
-        if self.config.without & {"intermediate", "prediction"}:
-            skipped.add("intermediate_only")  # the stage is left out, or is what the student itself has
-        return [arm for arm in ARMS if arm not in skipped]
-
     def train_arm(self, arm: str, seed: int) -> dict[str, Any]:
         """One model: ``{"entry", "training"}``."""
         if arm == "student_without_teacher":
@@ -211,10 +199,7 @@ class _Stages:
                     load_pretrained(AutoModelForSequenceClassification, self.config.general).base_model
                 )
             }
-        return {
-            "start": "teacher",
-            "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
-        }
+        return {"start": "teacher"}
 
     def _after_intermediate(self, seed: int):
         """How to make the student after the intermediate stage, and what it depends on."""
@@ -301,7 +286,10 @@ class _Stages:
             **inputs,
             "settings": self.config.describe(),
             "training": {**PREDICTION, **training},
+            "shape": asdict(read_student_shape(self.config)),
             "data": {split: self.prints[split] for split in ("train", "validation", "test")},
+            # Of every arm: each has the teacher's vocabulary, and is compared with its logits.
+            "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
             "seed": seed,
         }
         title = f"training the {name.replace('_', ' ')}, seed {seed}"

@@ -72,6 +72,7 @@ PREDICTION: dict[str, Any] = {
     "lr_scheduler_type": "linear",  # authors' code
     "warmup_steps": 0.1,  # authors' code
 }
+ARMS = ("student_without_teacher", "general_only", "intermediate_only", "student")
 ABLATIONS = ("attention", "hidden", "embedding", "prediction", "general", "intermediate", "augmentation")
 
 
@@ -200,6 +201,15 @@ class TinyBERTDistillation:
             raise InputError(f"seeds are {self.seeds}; give one or more, each once")
         for seed in self.seeds:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+
+    def list_arms(self) -> list[str]:
+        """The models that a run trains, in the order of the results."""
+        skipped = set() if self.baselines else set(ARMS[:-1])
+        if "general" in self.without:
+            skipped.add("general_only")  # the same as without the teacher
+        if self.without & {"intermediate", "prediction"}:
+            skipped.add("intermediate_only")  # the stage is left out, or is what the student itself has
+        return [arm for arm in ARMS if arm not in skipped]
 
     def plan_transfer_set(self, task: Task) -> WordReplacement:
         """The transfer set's settings for this task: its number of copies, or none in the ablation."""

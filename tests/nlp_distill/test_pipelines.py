@@ -354,3 +354,21 @@ def test_the_demo_runs_end_to_end_and_its_second_run_trains_nothing(
     out, err = capsys.readouterr()
     assert sum("reusing" in line for line in err.splitlines()) == len(folders)
     assert (output / "results.md").read_text(encoding="utf-8").strip() in out
+
+
+def test_more_seeds_and_a_left_out_baseline_are_no_other_settings(
+    distill, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    results = ["--results-dir", tmp_path / "r"]
+    assert distill(tmp_path / "d", *results) == 0
+    assert distill(tmp_path / "d", *results, "--seeds", 0, 1, "--no-baseline") == 0
+    assert sorted(path.stem for path in (tmp_path / "r" / "bilstm_distilled" / "mine").iterdir()) == [
+        "0",
+        "1",
+    ]
+    # A baseline of other settings is not in the way of a run that trains none.
+    other = [*results, "--dropout", 0.1, "--seeds", 2]
+    assert distill(tmp_path / "e", *other, "--no-baseline") == 0
+    capsys.readouterr()
+    assert distill(tmp_path / "f", *results, "--dropout", 0.1) == 2
+    assert "holds the result of other settings (dropout: 0.3 there, 0.1 now" in capsys.readouterr().err

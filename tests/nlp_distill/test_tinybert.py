@@ -134,6 +134,33 @@ def test_what_an_ablation_leaves_out_is_left_out(distill, tmp_path, part, arms):
         assert finished["inputs"]["settings"]["without"] == ["attention"]
 
 
+def test_an_ablation_is_published_beside_the_full_run_and_other_settings_are_refused(
+    distill, tmp_path, capsys
+):
+    results = ["--results-dir", tmp_path / "results", "--no-baseline"]
+    assert distill(*results, output=tmp_path / "full") == 0
+    before = (tmp_path / "results" / "tinybert_1x8" / "mine" / "0.json").read_bytes()
+    assert distill(*results, "--without", "hidden", output=tmp_path / "ablation") == 0
+    assert (tmp_path / "results" / "tinybert_1x8_without_hidden" / "mine" / "0.json").exists()
+    assert (tmp_path / "results" / "tinybert_1x8" / "mine" / "0.json").read_bytes() == before
+    capsys.readouterr()
+    assert distill(*results, "--temperature", 2, output=tmp_path / "other") == 2
+    assert "holds the result of other settings (temperature: 1.0 there, 2.0 now" in capsys.readouterr().err
+
+
+def test_another_teacher_makes_every_arm_again(distill, fine_tune, tmp_path, capsys):
+    """The one without a teacher too: it has the teacher's vocabulary and is compared with its logits."""
+    assert distill() == 0 and fine_tune(tmp_path / "other", "--seed", 1) == 0
+    capsys.readouterr()
+    assert distill("--overwrite", teacher=tmp_path / "other") == 0
+    reused = [line for line in capsys.readouterr().err.splitlines() if "reusing" in line]
+    # The rows did not change; and the intermediate stage is asked for twice, made anew the first time.
+    assert [line.partition(":")[0] for line in reused] == [
+        "• building the transfer set",
+        "• intermediate distillation, seed 0",
+    ]
+
+
 def test_regressions_learn_the_teachers_values(distill, run_cli, own_files, encoder_folder, tmp_path):
     data = ["--task", "mine", "--text-column", "text", "--label-column", "score"]
     for split in ("train", "validation", "test"):
