@@ -106,6 +106,11 @@ class TinyBERTLayers(Objective):
             name: self.weights[name] * sum(losses[1:], losses[0]) for name, losses in terms.items() if losses
         }
 
+    def list_projected(self) -> list[tuple[str, int, int]]:
+        """Every compared pair of states: name of its projection, student layer, teacher layer; 0 is the embeddings."""
+        pairs = (*self.embedding_pairs, *self.hidden_pairs)
+        return [(_projection_name(own, self.projections), own, other) for own, other in pairs]
+
     def _compare_states(
         self, student: ModelOutput, teacher: ModelOutput, pair: tuple[int, int], mask: Tensor
     ):

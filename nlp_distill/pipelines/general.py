@@ -23,11 +23,13 @@ from transformers import (
 )
 
 from data_augment.errors import InputError
+from nlp_distill.batching import DistillationCollator
 from nlp_distill.evaluation import describe_size
 from nlp_distill.labelling import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.limits import check_whole
 from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.objectives import DistilBERT, MiniLM, MiniLMv2, Objective, TinyBERTLayers
+from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions
 from nlp_distill.stages import run_stage, write_json
@@ -154,13 +156,16 @@ def distill_general(
     def train(folder: Path) -> dict[str, Any]:
         args = make_training_arguments(TRAINING, config.training, folder / "checkpoints", config.seed)
         student, objective = make_student(config, teacher)
+        blocks = TextBlocks(output / "text" / "tokens.bin", tokenizer, config.max_length)
+        collate = (make_masking_collator if config.is_masked_lm else DistillationCollator)(tokenizer)
+        fit_projections(objective, student, teacher, blocks, collate, config.seed)
         trainer = DistillationTrainer(
             model=student,
             teacher=teacher,
             objective=objective,
             args=args,
-            train_dataset=TextBlocks(output / "text" / "tokens.bin", tokenizer, config.max_length),
-            data_collator=make_masking_collator(tokenizer) if config.is_masked_lm else None,
+            train_dataset=blocks,
+            data_collator=collate,
             processing_class=tokenizer,
         )
         trained = train_and_save(trainer, folder)

@@ -25,11 +25,13 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from data_augment.errors import InputError
+from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.labelling import hash_file, hash_tokenizer, hash_weights, load_labelled
 from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
+from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
 from nlp_distill.pipelines.scoring import (
     compare_speed,
@@ -218,12 +220,17 @@ class _Stages:
                 defaults, self.config.intermediate_training, folder / "checkpoints", seed
             )
             student = self._start(seed, random=False)
+            objective = self._layer_objective(student)
+            rows = self._encode(load_labelled(labelled_file(self.output), self.task.labels))
+            collate = DistillationCollator(self.tokenizer)
+            fit_projections(objective, student, self.teacher, rows, collate, seed)
             trainer = DistillationTrainer(
                 model=student,
                 teacher=self.teacher,
-                objective=self._layer_objective(student),
+                objective=objective,
                 args=args,
-                train_dataset=self._encode(load_labelled(labelled_file(self.output), self.task.labels)),
+                train_dataset=rows,
+                data_collator=collate,
                 processing_class=self.tokenizer,
             )
             trained = train_and_save(trainer, folder)
