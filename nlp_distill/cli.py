@@ -110,6 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
     finetune.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
     finetune.add_argument("--seed", type=int, default=0)
     finetune.add_argument(
+        "--learning-rates",
+        type=float,
+        nargs="+",
+        metavar="LR",
+        help="rates to try, each in DIR-lr<rate>; the best on validation goes to DIR",
+    )
+    finetune.add_argument(
         "--results-dir",
         metavar="DIR",
         help="also score the test split and write DIR/teacher/<task>/<seed>.json",

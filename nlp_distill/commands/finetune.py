@@ -2,10 +2,13 @@
 
 import argparse
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
+from data_augment.errors import InputError
 from nlp_distill.commands.inputs import load_data
+from nlp_distill.limits import check_positive
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce, run_stage
 from nlp_distill.tasks import TaskData, packaged_teacher_path
@@ -16,21 +19,77 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.pipelines.finetune import TRAINING
     from nlp_distill.results import check_unpublished, drop_place
 
+    rates = check_rates(options)
     data, output = load_data(options), Path(options.output)
     config = {
         "model": drop_place(options.model),
         "max_length": options.max_length,
-        "training": {**TRAINING, **options.training},
+        "training": {**TRAINING, **options.training, **({"learning_rate": rates} if rates else {})},
     }
     described = {"config": config, "command": options.command_line}
     if options.results_dir:
         given = (["teacher"], data.task.name, [options.seed], described, options.overwrite)
         check_unpublished(options.results_dir, *given)
-    result = finetune_teacher(
-        options, options.model, data, output, options.training, options.seed, options.max_length
-    )
+    if rates:
+        result = finetune_at_best_rate(options, data, output, rates)
+    else:
+        result = finetune_teacher(
+            options, options.model, data, output, options.training, options.seed, options.max_length
+        )
     if is_main_process():
         report_teacher(options, data, output, result, described)
+
+
+def check_rates(options: argparse.Namespace) -> list[float]:
+    """The learning rates to try; none for the one of the training arguments.
+
+    Raises:
+        InputError: for a rate that is none, one given twice, or one given in both ways.
+    """
+    rates = list(options.learning_rates or ())
+    for rate in rates:
+        check_positive("a learning rate", rate)
+    if len(set(rates)) < len(rates):
+        raise InputError(f"--learning-rates are {rates}; give each once")
+    if rates and "learning_rate" in options.training:
+        raise InputError("--learning-rate and --learning-rates are both given; give one of them")
+    if rates and options.training.get("eval_strategy") == "no":
+        raise InputError("--learning-rates chooses by validation scores; leave out --eval-strategy no")
+    return rates
+
+
+def finetune_at_best_rate(
+    options: argparse.Namespace, data: TaskData, output: Path, rates: list[float]
+) -> dict[str, Any]:
+    """Fine-tune at each rate, in a folder beside ``output``, and copy the best on validation there."""
+    folders = {rate: output.with_name(f"{output.name}-lr{rate:g}") for rate in rates}
+    runs = {
+        rate: finetune_teacher(
+            options,
+            options.model,
+            data,
+            folder,
+            {**options.training, "learning_rate": rate},
+            options.seed,
+            options.max_length,
+        )
+        for rate, folder in folders.items()
+    }
+    scores = {str(rate): run["validation_score"] for rate, run in runs.items()}
+    best = max(rates, key=lambda rate: scores[str(rate)])
+    tuning = {"learning_rate": best, "validation_scores": scores}
+
+    def copy(folder: Path) -> dict[str, Any]:
+        for path in folders[best].iterdir():
+            if path.is_file() and not path.name.startswith(("stage_", "results.")):
+                shutil.copy2(path, folder)
+        seconds = sum(run["seconds"] for run in runs.values())
+        return {**runs[best], "seconds": round(seconds, 1), "tuning": tuning}
+
+    from nlp_distill.labelling import hash_file
+
+    inputs = {"tuning": tuning, "weights": hash_file(folders[best] / "model.safetensors")}
+    return run_stage(f"the best of {len(rates)} learning rates", output, inputs, copy, options.overwrite)
 
 
 def finetune_teacher(
@@ -107,6 +166,8 @@ def report_teacher(
     write_whole(
         folder / "results.md", f"# {data.task.name}: {results['metric']} on the test split\n\n{table}\n"
     )
+    if "tuning" in result:
+        context["tuning"] = results["tuning"] = result["tuning"]
     if options.results_dir:
         context["wall_time_s"] = result["seconds"]
         seed = options.seed

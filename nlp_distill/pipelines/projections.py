@@ -60,7 +60,8 @@ def fit_projections(
     for name, gram in squares.items():
         # A little ridge, so that few rows still have one answer.
         ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        objective.projections[name].weight.copy_(torch.linalg.solve(gram + ridge, products[name]).T)
+        projection: Any = objective.projections[name]
+        projection.weight.copy_(torch.linalg.solve(gram + ridge, products[name]).T)
 
 
 def draw_batches(

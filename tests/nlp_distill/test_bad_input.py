@@ -301,6 +301,16 @@ CASES = {
         f"{FINETUNE} {DATA} --seed -1",
         "seed is -1; it must be a whole number from 0 to 4294967295",
     ),
+    "finetune rate twice": (f"{FINETUNE} {DATA} --learning-rates 1e-4 1e-4", "give each once"),
+    "finetune rate of zero": (f"{FINETUNE} {DATA} --learning-rates 0", "a learning rate is 0"),
+    "finetune rates in two ways": (
+        f"{FINETUNE} {DATA} --learning-rates 1e-4 --learning-rate 1e-4",
+        "--learning-rate and --learning-rates are both given",
+    ),
+    "finetune rates without validation": (
+        f"{FINETUNE} {DATA} --learning-rates 1e-4 --eval-strategy no",
+        "leave out --eval-strategy no",
+    ),
     # --- student and transfer set
     "size of GloVe vectors": (
         f"{DISTILL} --embeddings glove --embedding-size 8",

@@ -187,6 +187,28 @@ def test_a_diverging_run_says_so_in_one_line(
     assert "lower the learning rate" in lines[-1].lower()
 
 
+def test_finetune_keeps_the_best_of_several_rates(
+    run_cli, encoder_folder: Path, data_options: list[str], tmp_path: Path
+) -> None:
+    output, published = tmp_path / "t", tmp_path / "published"
+    options = ["--max-length", 32, "--num-train-epochs", 2, "--results-dir", published]
+    rates = ["--learning-rates", "1e-9", "1e-2"]
+    command = ["finetune", "--model", encoder_folder, "--output", output, *data_options, *options, *rates]
+    assert run_cli(*command) == 0
+    result = json.loads((published / "teacher" / "mine" / "0.json").read_text())
+    tried = {
+        rate: json.loads((tmp_path / f"t-lr{rate}" / FINISHED).read_text())["result"]["validation_score"]
+        for rate in ("1e-09", "0.01")
+    }
+    assert tried["0.01"] > tried["1e-09"]
+    assert result["tuning"] == {"learning_rate": 0.01, "validation_scores": tried}
+    assert result["config"]["training"]["learning_rate"] == [1e-9, 1e-2]
+    best, kept = (load_file(folder / "model.safetensors") for folder in (tmp_path / "t-lr0.01", output))
+    assert all((best[name] == kept[name]).all() for name in best)
+    assert AutoTokenizer.from_pretrained(output)
+    assert run_cli(*command) == 0  # everything is reused
+
+
 def test_finetune_replaces_a_head_of_another_size(
     run_cli, teacher_folder: Path, own_files: Path, tmp_path: Path
 ) -> None:
