@@ -13,6 +13,8 @@ from nlp_distill.objectives.hard_labels import UNLABELLED
 
 TEACHER_PREFIX = "teacher_"  # a column teacher_input_ids is the teacher's own encoding of the row
 TEACHER_LOGITS = "teacher_logits"
+TEACHER_STATES = "teacher_states"  # see nlp_distill.teacher_states
+OF_TEACHER = frozenset({TEACHER_LOGITS, TEACHER_STATES})  # what the teacher said, not what it reads
 POOL_BATCHES = 64  # batches are formed inside random pools of this many: enough to leave little padding
 
 
@@ -84,13 +86,17 @@ class DistillationCollator:
         self.teacher_tokenizer = teacher_tokenizer or tokenizer
         self.pad_to_multiple_of = pad_to_multiple_of
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        batch = self._pad(rows, self.tokenizer, prefix="")
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self._pad(rows, self.tokenizer, prefix="")
         if f"{TEACHER_PREFIX}input_ids" in rows[0]:
             batch |= self._pad(rows, self.teacher_tokenizer, prefix=TEACHER_PREFIX)
         if TEACHER_LOGITS in rows[0]:
             logits = np.asarray([row[TEACHER_LOGITS] for row in rows], dtype=np.float32)
             batch[TEACHER_LOGITS] = torch.from_numpy(logits)
+        if TEACHER_STATES in rows[0]:
+            batch[TEACHER_STATES] = collate_states(
+                [row[TEACHER_STATES] for row in rows], batch["attention_mask"]
+            )
         label_name = next((name for name in ("labels", "label") if name in rows[0]), None)
         if label_name:
             batch["labels"] = collate_labels([row[label_name] for row in rows])
@@ -114,6 +120,18 @@ class DistillationCollator:
                 padded[real] = np.concatenate([row[prefix + name] for row in rows])
                 batch[prefix + name] = torch.from_numpy(padded)
         return batch
+
+
+def collate_states(states: Sequence[Mapping[str, np.ndarray]], mask: Tensor) -> dict[str, Tensor]:
+    """Pad the states of a batch's rows: {part: (batch, seq, ...)} float16, zeros where ``mask`` (batch, seq) is 0."""
+    real = mask.bool().numpy()
+    batch = {}
+    for name in states[0]:
+        flat = np.concatenate([row[name] for row in states])
+        padded = np.zeros((*real.shape, *flat.shape[1:]), dtype=np.float16)
+        padded[real] = flat
+        batch[name] = torch.from_numpy(padded)
+    return batch
 
 
 def collate_labels(labels: Sequence[Any]) -> Tensor:

@@ -323,7 +323,21 @@ def _add_tinybert_options(parser: argparse.ArgumentParser) -> None:
         "--without",
         nargs="+",
         metavar="PART",
-        help="ablation: leave out attention, hidden, embedding, intermediate, prediction, general or augmentation",
+        help="leave out attention, hidden, embedding, intermediate, prediction, general or augmentation",
+    )
+    student.add_argument(
+        "--ablations",
+        nargs="+",
+        metavar="PART",
+        help="beside the whole student, train one without each of these parts",
+    )
+    student.add_argument(
+        "--teacher-cache-gb",
+        type=float,
+        default=8.0,
+        metavar="GB",
+        help="disk for the teacher's states, so that it runs once and not in every epoch; 0: never "
+        "(default: %(default)s)",
     )
     student.add_argument(
         "--intermediate-epochs",

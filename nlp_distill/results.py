@@ -29,6 +29,13 @@ ROW_NAMES = {
     "general_only": "general student, without the teacher",
     "intermediate_only": "after the intermediate stage, without the teacher's predictions",
     "student": "student, distilled",
+    "student_without_attention": "distilled, without the attention term",
+    "student_without_hidden": "distilled, without the hidden-state term",
+    "student_without_embedding": "distilled, without the embedding term",
+    "student_without_intermediate": "distilled, without the intermediate stage",
+    "student_without_prediction": "distilled, without the prediction stage",
+    "student_without_general": "distilled, from random weights",
+    "student_without_augmentation": "distilled, without augmented rows",
 }
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from data_augment.errors import InputError
-from nlp_distill.batching import TEACHER_LOGITS, TEACHER_PREFIX
+from nlp_distill.batching import OF_TEACHER, TEACHER_PREFIX
 from nlp_distill.internals import run_model
 
 
@@ -109,11 +109,11 @@ def select_teacher_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         name.removeprefix(TEACHER_PREFIX): value
         for name, value in batch.items()
-        if name.startswith(TEACHER_PREFIX) and name != TEACHER_LOGITS
+        if name.startswith(TEACHER_PREFIX) and name not in OF_TEACHER
     }
     if own:
         return own
-    return {name: value for name, value in batch.items() if name not in ("labels", "label", TEACHER_LOGITS)}
+    return {name: value for name, value in batch.items() if name not in {"labels", "label", *OF_TEACHER}}
 
 
 def read_labels(config) -> tuple[str, ...]:

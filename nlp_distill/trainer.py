@@ -14,10 +14,18 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
-from nlp_distill.batching import TEACHER_LOGITS, TEACHER_PREFIX, DistillationCollator, LengthGroupedSampler
+from nlp_distill.batching import (
+    OF_TEACHER,
+    TEACHER_LOGITS,
+    TEACHER_PREFIX,
+    TEACHER_STATES,
+    DistillationCollator,
+    LengthGroupedSampler,
+)
 from nlp_distill.internals import run_model
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective
+from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher
 
 OBJECTIVE_FILE = "objective.safetensors"
@@ -82,7 +90,8 @@ class DistillationTrainer(Trainer):
         model: the student, any ``PreTrainedModel``. It is trained in place, and ``save_model`` writes it alone: a
             folder that loads with plain ``from_pretrained``. ``trainer.model`` is a small module around it.
         teacher: a model, a list of models, a ``Teacher``, or ``None`` when the rows carry ``teacher_logits`` (or the
-            objective needs no teacher). It is frozen, in eval mode, runs without gradients and is never saved.
+            objective needs no teacher). It is frozen, in eval mode, runs without gradients and is never saved. Rows
+            of ``nlp_distill.teacher_states.RowsWithStates`` bring its hidden states and attention too.
         objective: what to learn, for example ``SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3)``. Default:
             ``HardLabels()``, which is fine-tuning.
         args, train_dataset, eval_dataset, processing_class, ...: as in ``Trainer``. ``processing_class`` is the
@@ -192,6 +201,8 @@ class DistillationTrainer(Trainer):
             return None
         if TEACHER_LOGITS in inputs and not objective.needs:
             return SequenceClassifierOutput(logits=inputs[TEACHER_LOGITS])
+        if TEACHER_STATES in inputs:
+            return restore_outputs(inputs[TEACHER_STATES], inputs.get(TEACHER_LOGITS))
         return self.teacher.run(inputs, objective.needs) if self.teacher else None
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -220,7 +231,7 @@ class DistillationTrainer(Trainer):
         if self._signature_columns is None:
             inputs = self.accelerator.unwrap_model(self.model).student_inputs
             teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
-            columns: Any = [*sorted(inputs), *teacher_inputs, TEACHER_LOGITS, "labels", "label"]
+            columns: Any = [*sorted(inputs), *teacher_inputs, *sorted(OF_TEACHER), "labels", "label"]
             self._signature_columns = columns
 
     def _get_train_sampler(self, train_dataset=None):

@@ -15,6 +15,7 @@ def publish_runs(
     methods: Mapping[str, str],
     with_transfer_set: frozenset[str],
     described: Mapping[str, Any],
+    configs: Mapping[str, Any] | None = None,
 ) -> None:
     """Publish every arm and seed of a run where ``--results-dir`` asks for it.
 
@@ -25,6 +26,7 @@ def publish_runs(
         methods: the published method's name by arm.
         with_transfer_set: the arms that learnt from the transfer set.
         described: configuration and command.
+        configs: the configuration of arms that have one of their own.
     """
     if not options.results_dir or not is_main_process():
         return
@@ -34,9 +36,12 @@ def publish_runs(
         for seed, run in zip(results["seeds"], runs, strict=True):
             context = {
                 **described,
+                "config": (configs or {}).get(arm, described["config"]),
                 "data": results["data"],
                 "data_source": results["data_source"],
-                "transfer_set": results["transfer_set"] if arm in with_transfer_set else None,
+                "transfer_set": run.get("transfer_set", results["transfer_set"])
+                if arm in with_transfer_set
+                else None,
                 "selected_on": data.selected_on,
                 "tuning": run.get("tuning"),
                 "wall_time_s": run["training"]["seconds"],

@@ -29,6 +29,7 @@ PREDICTION_ALONE = frozenset(
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from nlp_distill.pipelines.tinybert import distill_tinybert, read_student_shape
+    from nlp_distill.pipelines.tinybert_config import name_ablation
     from nlp_distill.results import check_unpublished, drop_place
 
     config = configure_tinybert(options)
@@ -48,15 +49,19 @@ def run(options: argparse.Namespace) -> None:
         "intermediate_only": f"{name}{left_out}_intermediate_only",
         "student": f"{name}{left_out}",
     }
-    if options.results_dir:
-        published = [methods[arm] for arm in config.list_arms()]
-        given = (published, data.task.name, config.seeds, described, options.overwrite)
+    methods |= {name_ablation(part): f"{name}{left_out}_without_{part}" for part in config.ablations}
+    configs = {
+        name_ablation(part): plain | {"without": sorted(config.without | {part})} for part in config.ablations
+    }
+    for arm in (*config.list_arms(), *configs) if options.results_dir else ():
+        own = {"config": configs.get(arm, plain)}
+        given = ([methods[arm]], data.task.name, config.seeds, own, options.overwrite)
         check_unpublished(options.results_dir, *given)
     results = distill_tinybert(
         config, data, options.teacher, Path(options.output), described, options.overwrite
     )
-    distilled = frozenset({"student", "intermediate_only"})
-    publish_runs(options, results, data, methods, distilled, described)
+    distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
+    publish_runs(options, results, data, methods, distilled, described, configs)
     show_results(results)
 
 
@@ -89,6 +94,8 @@ def configure_tinybert(options: argparse.Namespace):
         config,
         **given,
         without=frozenset(options.without or ()),
+        ablations=tuple(options.ablations or ()),
+        teacher_cache_gb=options.teacher_cache_gb,
         share_projection=options.share_projection,
         transfer_set=choose_word_replacement(config.transfer_set, options),
         seeds=tuple(options.seeds or config.seeds),

@@ -106,6 +106,15 @@ class TinyBERTLayers(Objective):
             name: self.weights[name] * sum(losses[1:], losses[0]) for name, losses in terms.items() if losses
         }
 
+    def list_teacher_parts(self) -> list[tuple[str, int]]:
+        """What :meth:`forward` reads of the teacher, as kind and index: what ``teacher_states`` has to keep."""
+        states = {other for _, other in (*self.embedding_pairs, *self.hidden_pairs)}
+        attention = {other - 1 for _, other in self.attention_pairs}
+        kinds = ("queries", "keys", "values") if self.relation_heads else ("queries", "keys")
+        return [("hidden_states", layer) for layer in sorted(states)] + [
+            (kind, layer) for kind in kinds for layer in sorted(attention)
+        ]
+
     def list_projected(self) -> list[tuple[str, int, int]]:
         """Every compared pair of states: name of its projection, student layer, teacher layer; 0 is the embeddings."""
         pairs = (*self.embedding_pairs, *self.hidden_pairs)

@@ -16,8 +16,9 @@ model's own, without their extra ReLU, so that plain ``from_pretrained`` gives t
 batch is used.
 """
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,25 @@ from nlp_distill.pipelines.scoring import (
     predict_splits,
     score_teacher,
 )
-from nlp_distill.pipelines.tinybert_config import INTERMEDIATE, PREDICTION, TinyBERTDistillation, settings_for
+from nlp_distill.pipelines.tinybert_config import (
+    INTERMEDIATE,
+    PREDICTION,
+    TinyBERTDistillation,
+    name_ablation,
+    settings_for,
+)
 from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, make_transfer_set
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.stages import run_stage
 from nlp_distill.students import Shape, read_shape, student_from_teacher
 from nlp_distill.tasks import Task, TaskData
+from nlp_distill.teacher_states import RowsWithStates, measure_states, name_part, write_states
 from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.trainer import DistillationTrainer
 from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
+
+STATES = "teacher_states"
 
 
 def distill_tinybert(
@@ -87,7 +97,9 @@ def distill_tinybert(
     if config.general:
         check_same_tokenizer(config.general, tokenizer)
     prints = data.fingerprints()
-    stages = _Stages(config, data, teacher, tokenizer, max_length, output, prints, overwrite)
+    stages = _Stages(
+        config, data, teacher, tokenizer, max_length, output, prints, overwrite, output, output, config
+    )
     stages.check()
     check_results_are_ours(output, overwrite)
 
@@ -95,6 +107,10 @@ def distill_tinybert(
     transfer_set = make_transfer_set(config.plan_transfer_set(task), data, output, prints, overwrite)
     labelling = label_transfer_set(teacher, tokenizer, data, max_length, output, overwrite)
     runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in config.list_arms()}
+    for part in config.ablations:
+        runs[name_ablation(part)] = stages.ablate(part, runs)
+    for folder in stages.list_states():  # gigabytes that can be made again
+        shutil.rmtree(folder, ignore_errors=True)
 
     student = output / f"student-seed{config.seeds[0]}"
     parts = {
@@ -139,6 +155,9 @@ class _Stages:
     output: Path
     prints: Mapping[str, Any]
     overwrite: bool
+    root: Path  # the folder that holds the teacher's scores
+    source: Path  # the folder that holds the transfer set and its labels
+    whole: TinyBERTDistillation  # the settings before an ablation: what the teacher's states are kept for
 
     @property
     def task(self) -> Task:
@@ -156,6 +175,37 @@ class _Stages:
             make_training_arguments(
                 defaults, training, self.output / "checkpoints", self.config.seeds[0], self.task.metrics
             )
+
+    def ablate(self, part: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The student of every seed without one part; transfer set, labels and teacher's states are shared.
+
+        Args:
+            part: what is left out.
+            runs: the arms that are there: without the prediction stage, the student is ``intermediate_only``.
+        """
+        if part == "prediction" and "intermediate_only" in runs:
+            return runs["intermediate_only"]
+        config = replace(
+            self.config,
+            without=self.config.without | {part},
+            ablations=(),
+            shape=read_student_shape(self.config),
+            general=None if part == "general" else self.config.general,
+        )
+        stages = replace(self, config=config, output=self.output / f"without_{part}")
+        if part != "augmentation":
+            return [stages.train_arm("student", seed) for seed in self.config.seeds]
+        stages = replace(stages, source=stages.output)
+        settings, given = config.plan_transfer_set(self.task), (self.data, stages.output)
+        made = make_transfer_set(settings, *given, self.prints, self.overwrite)
+        label_transfer_set(
+            self.teacher, self.tokenizer, self.data, self.max_length, stages.output, self.overwrite
+        )
+        return [stages.train_arm("student", seed) | {"transfer_set": made} for seed in self.config.seeds]
+
+    def list_states(self) -> list[Path]:
+        """Where the teacher's states are kept while the run lasts."""
+        return [self.output / STATES, self.output / "without_augmentation" / STATES]
 
     def train_arm(self, arm: str, seed: int) -> dict[str, Any]:
         """One model: ``{"entry", "training"}``."""
@@ -221,7 +271,7 @@ class _Stages:
             )
             student = self._start(seed, random=False)
             objective = self._layer_objective(student)
-            rows = self._encode(load_labelled(labelled_file(self.output), self.task.labels))
+            rows = self._encode(load_labelled(labelled_file(self.source), self.task.labels))
             collate = DistillationCollator(self.tokenizer)
             fit_projections(objective, student, self.teacher, rows, collate, seed)
             trainer = DistillationTrainer(
@@ -229,7 +279,7 @@ class _Stages:
                 teacher=self.teacher,
                 objective=objective,
                 args=args,
-                train_dataset=rows,
+                train_dataset=self._add_states(rows, student, objective, args.num_train_epochs),
                 data_collator=collate,
                 processing_class=self.tokenizer,
             )
@@ -239,7 +289,7 @@ class _Stages:
         inputs = {
             "settings": self.config.describe(),
             "training": {**defaults, **self.config.intermediate_training},
-            "labels": hash_file(labelled_file(self.output)),
+            "labels": hash_file(labelled_file(self.source)),
             **self._describe_start(),
             "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
             "seed": seed,
@@ -253,8 +303,8 @@ class _Stages:
         objective: Objective = (
             LogitRegression() if self.task.is_regression else SoftTargets(self.config.temperature)
         )
-        inputs = {**start_inputs, "labels": hash_file(labelled_file(self.output))}
-        rows = load_labelled(labelled_file(self.output), self.task.labels)
+        inputs = {**start_inputs, "labels": hash_file(labelled_file(self.source))}
+        rows = load_labelled(labelled_file(self.source), self.task.labels)
         return self._train(arm, seed, objective, rows, start, inputs, self.config.prediction_training)
 
     def _fine_tune(self, arm: str, seed: int, start, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,16 +360,44 @@ class _Stages:
     def _intermediate_defaults(self) -> dict[str, Any]:
         return {**INTERMEDIATE, "num_train_epochs": settings_for(self.task).epochs}
 
-    def _layer_objective(self, student: PreTrainedModel) -> TinyBERTLayers:
+    def _add_states(
+        self, rows: EncodedRows, student: PreTrainedModel, objective: TinyBERTLayers, epochs: float
+    ) -> EncodedRows | RowsWithStates:
+        """The rows with what the teacher computes on them, where keeping it pays and fits; else as they are."""
+        uses = epochs * len(self.config.seeds) * (1 + len(self.whole.ablations))
+        parts = self._layer_objective(student, self.whole).list_teacher_parts()
+        gigabytes = measure_states(self.teacher.config, parts, int(rows.offsets[-1])) / 1e9
+        if uses < 2 or gigabytes > self.config.teacher_cache_gb:
+            return rows
+        folder = self.source / STATES
+
+        def build(folder: Path) -> dict[str, Any]:
+            write_states(self.teacher, rows, self.tokenizer, parts, folder)
+            return {"gigabytes": round(gigabytes, 2)}
+
+        inputs = {
+            "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
+            "labels": hash_file(labelled_file(self.source)),
+            "parts": [name_part(part) for part in parts],
+        }
+        run_stage(
+            f"keeping {gigabytes:.1f} GB of the teacher's states", folder, inputs, build, self.overwrite
+        )
+        return RowsWithStates(rows, folder, objective.list_teacher_parts())
+
+    def _layer_objective(
+        self, student: PreTrainedModel, config: TinyBERTDistillation | None = None
+    ) -> TinyBERTLayers:
+        config = config or self.config
         return TinyBERTLayers(
             student.config,
             self.teacher.config,
-            self.config.layer_map,
-            share_projection=self.config.share_projection,
-            relation_heads=self.config.relation_heads,
-            attention=float("attention" not in self.config.without),
-            hidden=float("hidden" not in self.config.without),
-            embedding=float("embedding" not in self.config.without),
+            config.layer_map,
+            share_projection=config.share_projection,
+            relation_heads=config.relation_heads,
+            attention=float("attention" not in config.without),
+            hidden=float("hidden" not in config.without),
+            embedding=float("embedding" not in config.without),
         )
 
     def _encode(self, rows) -> EncodedRows:
@@ -330,6 +408,6 @@ class _Stages:
         logits = predict_splits(student, self.tokenizer, self.data, self.max_length)
         if is_main_process():
             save_logits(folder / "logits.npz", logits)
-        scores = describe_test(self.data, logits, load_teacher_logits(self.output))
+        scores = describe_test(self.data, logits, load_teacher_logits(self.root))
         scores["validation_score"] = trained["validation_score"]
         return scores | describe_size(student, folder) | {"path": str(folder)}

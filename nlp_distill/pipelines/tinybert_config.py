@@ -73,7 +73,13 @@ PREDICTION: dict[str, Any] = {
     "warmup_steps": 0.1,  # authors' code
 }
 ARMS = ("student_without_teacher", "general_only", "intermediate_only", "student")
+# What can be left out: terms of the intermediate stage, stages, and what comes before them.
 ABLATIONS = ("attention", "hidden", "embedding", "prediction", "general", "intermediate", "augmentation")
+
+
+def name_ablation(part: str) -> str:
+    """The name of the students without a part."""
+    return f"student_without_{part}"
 
 
 def settings_for(task: Task) -> TaskSettings:
@@ -149,6 +155,8 @@ class TinyBERTDistillation:
         without: what is left out, for ablations: any of ``attention``, ``hidden``, ``embedding`` (terms of the
             intermediate stage), ``intermediate`` (the stage), ``prediction`` (labels instead of the teacher's
             predictions), ``general`` (start from random weights), ``augmentation`` (the rows as they are).
+        ablations: parts that are left out one at a time, each in students of its own beside the whole one: the
+            ablation table of a run. ``without`` leaves parts out of the whole run.
         layer_map: which teacher layer each student layer learns from.
         relation_heads: compare relations instead of attention scores, where head counts differ.
         share_projection: one projection for all layers, as in the paper.
@@ -161,12 +169,15 @@ class TinyBERTDistillation:
         intermediate_training: fields of ``TrainingArguments`` over ``INTERMEDIATE`` and the task's epochs.
         prediction_training: the same over ``PREDICTION``; the baselines have them too.
         baseline_learning_rates: rates to try for each baseline; the best on validation (first seed) is taken.
+        teacher_cache_gb: gigabytes of disk for the teacher's hidden states and attention, kept while a run lasts so
+            that the teacher runs once over the rows and not in every epoch; more is not kept, 0 never.
         trust_remote_code: run code that comes with the teacher.
     """
 
     shape: Shape = SMALL_3X312
     general: str | None = None
     without: frozenset[str] = frozenset()
+    ablations: tuple[str, ...] = ()
     layer_map: LayerMap = uniform
     relation_heads: int | None = None
     share_projection: bool = False
@@ -178,9 +189,14 @@ class TinyBERTDistillation:
     intermediate_training: Mapping[str, Any] = field(default_factory=dict)
     prediction_training: Mapping[str, Any] = field(default_factory=dict)
     baseline_learning_rates: tuple[float, ...] = ()
+    teacher_cache_gb: float = 8.0
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        for part in self.ablations:
+            self._check_ablation(part)
+        if self.teacher_cache_gb < 0:
+            raise InputError(f"teacher_cache_gb is {self.teacher_cache_gb}; give 0 or more")
         unknown = sorted(set(self.without) - set(ABLATIONS))
         if unknown:
             raise InputError(
@@ -201,6 +217,16 @@ class TinyBERTDistillation:
             raise InputError(f"seeds are {self.seeds}; give one or more, each once")
         for seed in self.seeds:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+
+    def _check_ablation(self, part: str) -> None:
+        if part not in ABLATIONS:
+            raise InputError(f"ablation {part}: there is no such part; give any of {', '.join(ABLATIONS)}")
+        if part in self.without or self.ablations.count(part) > 1:
+            raise InputError(f"ablation {part} is left out already; give each part once")
+        if (
+            part != "general"
+        ):  # refuses what would leave nothing; a general student is put aside in its ablation
+            replace(self, without=self.without | {part}, ablations=())
 
     def list_arms(self) -> list[str]:
         """The models that a run trains, in the order of the results."""

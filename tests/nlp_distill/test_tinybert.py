@@ -134,6 +134,47 @@ def test_what_an_ablation_leaves_out_is_left_out(distill, tmp_path, part, arms):
         assert finished["inputs"]["settings"]["without"] == ["attention"]
 
 
+def test_ablations_of_a_run_share_its_rows_and_what_the_teacher_computed(
+    distill, tmp_path, monkeypatch, capsys
+):
+    written, kept = [], tinybert.write_states
+    monkeypatch.setattr(tinybert, "write_states", lambda *given: written.append(given) or kept(*given))
+    parts = ["attention", "prediction", "general", "augmentation"]
+    command = ["--ablations", *parts, "--seeds", 0, 1, "--results-dir", tmp_path / "results"]
+    assert distill(*command) == 0
+    assert len(written) == 2  # the run's rows, and those without augmentation
+    models = read(tmp_path / "run")["models"]
+    assert list(models)[-4:] == [f"student_without_{part}" for part in parts]
+    assert models["student_without_prediction"]["scores"] == models["intermediate_only"]["scores"]
+    shown = capsys.readouterr().out
+    assert "distilled, without the attention term" in shown and "distilled, from random weights" in shown
+    for part in parts:
+        path = tmp_path / "results" / f"tinybert_1x8_without_{part}" / "mine" / "1.json"
+        entry = json.loads(path.read_text())
+        assert entry["config"]["without"] == [part]
+        assert (entry["transfer_set"]["rows"] == 40) == (part == "augmentation")
+    run = tmp_path / "run"
+    assert not list(run.rglob("*.f16"))  # gigabytes that are not left behind
+    full, ablated = (
+        json.loads((folder / "intermediate-seed0" / "stage_finished.json").read_text())["inputs"]
+        for folder in (run, run / "without_attention")
+    )
+    assert full["labels"] == ablated["labels"] and full["start"] == ablated["start"]
+    assert distill(*command) == 0  # everything is reused, and published again
+    assert len(written) == 2
+
+
+def test_a_teacher_that_is_not_kept_gives_nearly_the_same_student(distill, tmp_path):
+    logits = []
+    for gigabytes in (0, 8):
+        output = tmp_path / f"run{gigabytes}"
+        options = ["--no-baseline", "--intermediate-epochs", 3, "--teacher-cache-gb", gigabytes]
+        assert distill(*options, output=output) == 0
+        model = AutoModelForSequenceClassification.from_pretrained(output / "student-seed0").eval()
+        logits.append(model(torch.arange(6)[None]).logits)
+    torch.testing.assert_close(*logits, rtol=0.02, atol=0.02)
+
+
 def test_an_ablation_is_published_beside_the_full_run_and_other_settings_are_refused(
     distill, tmp_path, capsys
 ):

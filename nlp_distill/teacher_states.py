@@ -1,0 +1,169 @@
+"""The teacher's hidden states, queries, keys and values on disk: computed once, read by every epoch, seed and ablation.
+
+An intermediate-layer loss runs the teacher on every row in every epoch, which costs as much as the student's own
+training, or many times as much where the student is tiny. What the teacher computes does not change (it is in eval
+mode), so it can be kept: float16, one flat file a part, one place a token, mapped to memory.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+
+from data_augment.errors import InputError
+from nlp_distill.batching import TEACHER_STATES, DistillationCollator
+from nlp_distill.encoding import EncodedRows
+from nlp_distill.teachers import Teacher
+
+Part = tuple[str, int]  # ("hidden_states", 2): a kind of internals.run_model, and its index there
+
+INDEX = "states.json"
+BATCH_TOKENS = 2048
+LARGEST = float(np.finfo(np.float16).max)
+
+
+class RowsWithStates(torch.utils.data.Dataset):
+    """Encoded rows, each with the teacher's states of its tokens beside it, as a ``Trainer`` takes them.
+
+    Args:
+        rows: the rows that :func:`write_states` saw, in the same order.
+        folder: where it wrote.
+        parts: which of the parts to read; by default all that are there.
+
+    Raises:
+        InputError: if the folder holds states of other rows, or lacks a part.
+    """
+
+    def __init__(self, rows: EncodedRows, folder: str | Path, parts: Sequence[Part] | None = None):
+        index = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
+        if index["tokens"] != int(rows.offsets[-1]):
+            raise InputError(
+                f"{folder} holds states of {index['tokens']} tokens, but the rows have {rows.offsets[-1]}; write them "
+                "again for these rows"
+            )
+        names = list(index["shapes"]) if parts is None else [name_part(part) for part in parts]
+        if missing := [name for name in names if name not in index["shapes"]]:
+            raise InputError(f"{folder} holds no {missing[0]}; it has {', '.join(index['shapes'])}")
+        self.rows = rows
+        self.states = {name: _open(Path(folder), name, index, "r") for name in names}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row, special tokens included: (rows,)."""
+        return self.rows.lengths
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start, end = self.rows.offsets[:-1][index], self.rows.offsets[1:][index]
+        states = {name: array[start:end] for name, array in self.states.items()}
+        return self.rows[index] | {TEACHER_STATES: states}
+
+
+def write_states(
+    teacher: PreTrainedModel,
+    rows: EncodedRows,
+    tokenizer: Any,
+    parts: Sequence[Part],
+    folder: str | Path,
+) -> None:
+    """Run the teacher once over ``rows`` and write ``parts`` of what it computes into ``folder``.
+
+    Args:
+        teacher: the teacher; the rows must be encoded for it.
+        rows: the rows.
+        tokenizer: says how to pad.
+        parts: any of ``hidden_states`` (0 is the embeddings), ``queries``, ``keys``, ``values``, with their index.
+        folder: an existing folder.
+
+    Raises:
+        InputError: for values beyond the range of float16.
+    """
+    folder, tokens = Path(folder), int(rows.offsets[-1])
+    shapes = {name_part(part): shape_part(teacher.config, part) for part in parts}
+    index = {"tokens": tokens, "shapes": shapes}
+    files = {name: _open(folder, name, index, "w+") for name in shapes}
+    frozen, collate = Teacher(teacher), DistillationCollator(tokenizer)
+    needs = frozenset(kind for kind, _ in parts)
+    with tqdm(total=len(rows), desc="keeping the teacher's states", unit=" rows") as progress:
+        for chosen in _plan_batches(rows.lengths):
+            # Labels and cached logits stay behind: only the model's inputs are wanted.
+            batch = collate([{name: rows[i][name] for name in rows.columns} for i in chosen])
+            outputs = frozen.run(batch, needs)
+            real = batch["attention_mask"].bool()
+            places = np.concatenate([np.arange(*rows.offsets[i : i + 2]) for i in chosen])
+            for kind, layer in parts:
+                name = name_part((kind, layer))
+                files[name][places] = _pick(outputs[kind][layer], real, name)
+            progress.update(len(chosen))
+    for file in files.values():
+        file.flush()
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
+def measure_states(config: PreTrainedConfig, parts: Sequence[Part], tokens: int) -> int:
+    """Bytes on disk of ``parts`` for so many tokens."""
+    return sum(2 * tokens * int(np.prod(shape_part(config, part))) for part in parts)
+
+
+def restore_outputs(states: Mapping[str, Tensor], logits: Tensor | None = None) -> ModelOutput:
+    """Collated states as a model's outputs, whose parts are mappings from layer to float32 tensor.
+
+    ``hidden_states`` are (batch, seq, hidden); ``queries``, ``keys`` and ``values`` (batch, heads, seq, head size).
+    """
+    outputs = ModelOutput() if logits is None else ModelOutput(logits=logits)
+    kinds: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in states.items():
+        kind, _, layer = name.partition(".")
+        restored = tensor.float()
+        kinds.setdefault(kind, {})[int(layer)] = restored if tensor.dim() == 3 else restored.transpose(1, 2)
+    for kind, layers in kinds.items():
+        outputs[kind] = layers
+    return outputs
+
+
+def name_part(part: Part) -> str:
+    """``hidden_states.2`` for ("hidden_states", 2)."""
+    return f"{part[0]}.{part[1]}"
+
+
+def shape_part(config: PreTrainedConfig, part: Part) -> tuple[int, ...]:
+    """What a part holds for one token: (hidden,), or (heads, head size)."""
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    return (hidden,) if part[0] == "hidden_states" else (heads, hidden // heads)
+
+
+def _open(folder: Path, name: str, index: Mapping[str, Any], mode: Any) -> np.memmap:
+    shape = (index["tokens"], *index["shapes"][name])
+    return np.memmap(folder / f"{name}.f16", dtype=np.float16, mode=mode, shape=shape)
+
+
+def _plan_batches(lengths: np.ndarray) -> list[np.ndarray]:
+    """Rows of similar length together, longest first, up to ``BATCH_TOKENS`` padded tokens at a time."""
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(BATCH_TOKENS // max(int(lengths[order[start]]), 1), 1)
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def _pick(tensor: Tensor, real: Tensor, name: str) -> np.ndarray:
+    """The real tokens' states, (tokens, ...) float16, in the order of the rows."""
+    places = tensor if tensor.dim() == 3 else tensor.transpose(1, 2)
+    kept = places[real].cpu()
+    if not bool((kept.abs() <= LARGEST).all()):
+        raise InputError(
+            f"the teacher's {name} go beyond the range of float16, so they cannot be kept; run the teacher beside the "
+            "training instead (teacher_cache_gb=0)"
+        )
+    return kept.half().numpy()

@@ -1,0 +1,157 @@
+"""The teacher's states on disk: what is kept equals what the teacher computes, in training too."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from data_augment.errors import InputError
+from nlp_distill import DistillationTrainer
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import encode_rows
+from nlp_distill.objectives import TinyBERTLayers
+from nlp_distill.pipelines.projections import fit_projections
+from nlp_distill.teacher_states import RowsWithStates, measure_states, restore_outputs, write_states
+from nlp_distill.teachers import Teacher
+
+TEACHER = {"hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 4}
+
+
+@pytest.fixture
+def teacher(make_bert):
+    return make_bert(seed=1, **TEACHER).eval()
+
+
+@pytest.fixture
+def student(make_bert):
+    return make_bert(seed=2, num_attention_heads=4)
+
+
+@pytest.fixture
+def rows(make_rows, tokenizer):
+    return encode_rows(make_rows(40), tokenizer, ["text"], 32)
+
+
+@pytest.fixture(params=[None, 8], ids=["scores", "relations"])
+def objective(request, student, teacher):
+    return TinyBERTLayers(student.config, teacher.config, relation_heads=request.param)
+
+
+def collate(rows, tokenizer, indices):
+    return DistillationCollator(tokenizer)([rows[i] for i in indices])
+
+
+def test_the_kept_states_are_the_teachers_own(teacher, rows, tokenizer, objective, tmp_path, monkeypatch):
+    monkeypatch.setattr("nlp_distill.teacher_states.BATCH_TOKENS", 64)
+    parts = objective.list_teacher_parts()
+    write_states(teacher, rows, tokenizer, parts, tmp_path)
+    kept, chosen = RowsWithStates(rows, tmp_path), [3, 0, 39, 7]
+    batch = collate(kept, tokenizer, chosen)
+    restored = restore_outputs(batch["teacher_states"])
+    outputs = Teacher(teacher).run(collate(rows, tokenizer, chosen), objective.needs)
+    real = batch["attention_mask"].bool()
+    for kind, layer in parts:
+        own, other = restored[kind][layer], outputs[kind][layer]
+        assert own.shape == other.shape and own.dtype == torch.float32
+        if own.dim() == 4:
+            own, other = own.transpose(1, 2), other.transpose(1, 2)
+        torch.testing.assert_close(own[real], other[real], rtol=1e-3, atol=1e-4)
+        assert not own[~real].any()
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.f16"))
+    assert size == measure_states(teacher.config, parts, int(rows.offsets[-1]))
+
+
+def test_the_loss_and_its_gradients_are_those_of_a_teacher_beside_the_training(
+    student, teacher, rows, tokenizer, objective, tmp_path
+):
+    write_states(teacher, rows, tokenizer, objective.list_teacher_parts(), tmp_path)
+    found = []
+    for dataset, model in ((rows, teacher), (RowsWithStates(rows, tmp_path), None)):
+        trainer = DistillationTrainer(
+            model=student.eval(),
+            teacher=model,
+            objective=objective,
+            args=TrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none"),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, collate(dataset, tokenizer, range(8)))
+        loss.backward()
+        weight = student.get_input_embeddings().weight.grad.clone()
+        found.append((loss.detach(), weight))
+    torch.testing.assert_close(found[1], found[0], rtol=2e-3, atol=1e-4)
+
+
+def test_the_trainer_learns_from_kept_states_alone(student, teacher, rows, tokenizer, objective, tmp_path):
+    write_states(teacher, rows, tokenizer, objective.list_teacher_parts(), tmp_path)
+    kept = RowsWithStates(rows, tmp_path)
+    trainer = DistillationTrainer(
+        model=student,
+        objective=objective,
+        args=TrainingArguments(
+            str(tmp_path / "out"),
+            use_cpu=True,
+            report_to="none",
+            max_steps=30,
+            learning_rate=1e-2,
+            logging_steps=10,
+            save_strategy="no",
+            train_sampling_strategy="group_by_length",
+            disable_tqdm=True,
+        ),
+        train_dataset=kept,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    logged = [entry["hidden"] for entry in trainer.state.log_history if "hidden" in entry]
+    assert logged[-1] < 0.8 * logged[0]
+
+
+def test_other_rows_and_parts_that_were_not_kept_are_refused(teacher, rows, make_rows, tokenizer, tmp_path):
+    write_states(teacher, rows, tokenizer, [("hidden_states", 0)], tmp_path)
+    with pytest.raises(InputError, match="write them again"):
+        RowsWithStates(encode_rows(make_rows(5), tokenizer, ["text"], 32), tmp_path)
+    with pytest.raises(InputError, match=r"holds no keys\.1; it has hidden_states\.0"):
+        RowsWithStates(rows, tmp_path, [("keys", 1)])
+
+
+def test_values_beyond_float16_are_refused(teacher, rows, tokenizer, tmp_path):
+    teacher.get_input_embeddings().weight.data[:] = 1.0
+    layer_norm = teacher.bert.embeddings.LayerNorm
+    layer_norm.bias.data[:] = 1e5
+    with pytest.raises(InputError, match="beyond the range of float16"):
+        write_states(teacher, rows, tokenizer, [("hidden_states", 0)], tmp_path)
+
+
+# ---- projections -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_projections_start_at_the_least_squares_fit(student, teacher, rows, tokenizer, share):
+    objective = TinyBERTLayers(student.config, teacher.config, share_projection=share)
+    fit_projections(objective, student, teacher, rows, DistillationCollator(tokenizer))
+    student.eval()
+    batch = collate(rows, tokenizer, range(40))
+    real = batch["attention_mask"].bool()
+    states, targets = (
+        Teacher(model).run(batch, frozenset({"hidden_states"}))["hidden_states"]
+        for model in (student, teacher)
+    )
+    groups = {"hidden": ((1, 2), (2, 4))} if share else {"hidden_1": ((1, 2),), "hidden_2": ((2, 4),)}
+    for name, pairs in (groups | {"embedding": ((0, 0),)}).items():
+        x = torch.cat([states[own][real] for own, _ in pairs]).double().numpy()
+        y = torch.cat([targets[other][real] for _, other in pairs]).double().numpy()
+        best = np.linalg.lstsq(x, y, rcond=1e-4)[0]  # a layer norm leaves one direction empty
+        fitted = objective.projections[name].weight.detach().double().numpy().T
+        error, least = (((x @ w - y) ** 2).mean() for w in (fitted, best))
+        assert error <= least * 1.001 + 1e-9
+
+
+def test_a_fit_leaves_the_students_mode_and_other_objectives_alone(student, teacher, rows, tokenizer):
+    narrow = TinyBERTLayers(student.config, student.config)  # equal widths: no projections
+    student.train()
+    fit_projections(narrow, student, student, rows, None)
+    objective = TinyBERTLayers(student.config, teacher.config)
+    fit_projections(objective, student, teacher, rows, DistillationCollator(tokenizer))
+    assert student.training
