@@ -9,7 +9,7 @@ torch and transformers are imported when a model is loaded, so that everything e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,26 @@ class _Masked:
     first_length: int  # of the masked text with its special tokens: the first segment
     position: int  # of the mask
     own: int  # the word itself, never its own candidate
+
+
+def check_has_head(name: str | Path, missing_keys: Iterable[str], instead: str) -> None:
+    """Refuse a model whose masked-language-model head was made up at random for want of weights.
+
+    Args:
+        name: folder or hub name of the model.
+        missing_keys: what ``from_pretrained(output_loading_info=True)`` says is missing; the decoder's own weights are
+            tied to the embeddings and may be.
+        instead: what else can be done, for the message.
+
+    Raises:
+        InputError: naming what is missing.
+    """
+    missing = sorted(key for key in missing_keys if not key.endswith(("decoder.weight", "decoder.bias")))
+    if missing:
+        raise InputError(
+            f"'{name}' has no masked-language-model head ({missing[0]} is missing); take a pre-trained BERT with its "
+            f"head, or {instead}"
+        )
 
 
 class MaskedLMCandidates:
@@ -78,14 +98,7 @@ class MaskedLMCandidates:
                 f"cannot load the masked language model '{name}': {' '.join(str(error).split())[:200]}; give a folder "
                 "or a hub name, or leave it out and GloVe serves every word"
             ) from None
-        missing = [
-            key for key in info["missing_keys"] if not key.endswith(("decoder.weight", "decoder.bias"))
-        ]
-        if missing:
-            raise InputError(
-                f"'{name}' has no masked-language-model head ({sorted(missing)[0]} is missing); take a pre-trained "
-                "BERT with its head, or leave it out and GloVe serves every word"
-            )
+        check_has_head(name, info["missing_keys"], "leave it out and GloVe serves every word")
         if tokenizer.mask_token_id is None:
             raise InputError(f"the tokenizer of '{name}' has no mask token; take a masked language model")
         return cls(model.float(), tokenizer, fallback, k)

@@ -59,6 +59,16 @@ class LengthGroupedSampler(Sampler[int]):
         yield from last.tolist()  # an incomplete batch comes last, as loaders expect
 
 
+def plan_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Indices of the rows of each batch: longest first, each batch at most ``batch_tokens`` padded tokens."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(int(lengths[order[start]]), 1))
+        yield order[start : start + rows]
+        start += rows
+
+
 class DistillationCollator:
     """Pad a batch of encoded rows for the student, and for an online teacher that tokenises differently.
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from data_augment.rows import RowReader, read_rows
-from nlp_distill.batching import DistillationCollator
+from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
+from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.teachers import Teacher, match_labels, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
@@ -164,16 +164,6 @@ def compute_logits(
     return logits, padded_tokens
 
 
-def plan_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Indices of the rows of each batch: longest first, each batch at most ``batch_tokens`` padded tokens."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = max(1, batch_tokens // max(int(lengths[order[start]]), 1))
-        yield order[start : start + rows]
-        start += rows
-
-
 def fingerprint_labelling(
     source: Rows,
     teachers: Sequence[tuple[PreTrainedModel, Any]],
@@ -211,31 +201,6 @@ def fingerprint_labelling(
         "rows": rows,
         "data": digest.hexdigest(),
     }
-
-
-def hash_weights(model: PreTrainedModel) -> str:
-    """SHA-256 over names and values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_tokenizer(tokenizer) -> str:
-    """SHA-256 over a tokenizer's definition: a fast one's file (padding left out), or vocabulary and class."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # written in Python
-        definition = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    else:
-        definition = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
-    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
 def read_fingerprint(path: str | Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
-from nlp_distill.batching import TEACHER_STATES, DistillationCollator
+from nlp_distill.batching import TEACHER_STATES, DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows
 from nlp_distill.teachers import Teacher
 
@@ -94,7 +94,7 @@ def write_states(
     frozen, collate = Teacher(teacher), DistillationCollator(tokenizer)
     needs = frozenset(kind for kind, _ in parts)
     with tqdm(total=len(rows), desc="keeping the teacher's states", unit=" rows") as progress:
-        for chosen in _plan_batches(rows.lengths):
+        for chosen in plan_batches(rows.lengths, BATCH_TOKENS):
             # Labels and cached logits stay behind: only the model's inputs are wanted.
             batch = collate([{name: rows[i][name] for name in rows.columns} for i in chosen])
             outputs = frozen.run(batch, needs)
@@ -144,17 +144,6 @@ def shape_part(config: PreTrainedConfig, part: Part) -> tuple[int, ...]:
 def _open(folder: Path, name: str, index: Mapping[str, Any], mode: Any) -> np.memmap:
     shape = (index["tokens"], *index["shapes"][name])
     return np.memmap(folder / f"{name}.f16", dtype=np.float16, mode=mode, shape=shape)
-
-
-def _plan_batches(lengths: np.ndarray) -> list[np.ndarray]:
-    """Rows of similar length together, longest first, up to ``BATCH_TOKENS`` padded tokens at a time."""
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        size = max(BATCH_TOKENS // max(int(lengths[order[start]]), 1), 1)
-        batches.append(order[start : start + size])
-        start += size
-    return batches
 
 
 def _pick(tensor: Tensor, real: Tensor, name: str) -> np.ndarray:

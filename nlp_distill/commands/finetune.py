@@ -86,7 +86,7 @@ def finetune_at_best_rate(
         seconds = sum(run["seconds"] for run in runs.values())
         return {**runs[best], "seconds": round(seconds, 1), "tuning": tuning}
 
-    from nlp_distill.labelling import hash_file
+    from nlp_distill.hashes import hash_file
 
     inputs = {"tuning": tuning, "weights": hash_file(folders[best] / "model.safetensors")}
     return run_stage(f"the best of {len(rates)} learning rates", output, inputs, copy, options.overwrite)
@@ -102,7 +102,7 @@ def finetune_teacher(
     max_length: int = 128,
 ) -> dict[str, Any]:
     """The fine-tuning stage."""
-    from nlp_distill.labelling import hash_file
+    from nlp_distill.hashes import hash_file
     from nlp_distill.pipelines.finetune import FinetuneConfig, finetune
 
     path = str(packaged_teacher_path()) if model == "packaged" else model

@@ -23,9 +23,10 @@ from transformers import (
 )
 
 from data_augment.errors import InputError
+from data_augment.masked_lm import check_has_head
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.evaluation import describe_size
-from nlp_distill.labelling import hash_file, hash_tokenizer, hash_weights
+from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.limits import check_whole
 from nlp_distill.models import check_max_length, load_pretrained
 from nlp_distill.objectives import DistilBERT, MiniLM, MiniLMv2, Objective, TinyBERTLayers
@@ -137,11 +138,8 @@ def distill_general(
             that do not fit.
     """
     output = Path(output_dir)
-    auto_class = AutoModelForMaskedLM if config.is_masked_lm else AutoModel
     code = {"trust_remote_code": config.trust_remote_code}
-    if config.is_masked_lm:
-        check_has_masked_lm(teacher_path, code)
-    teacher = load_pretrained(auto_class, teacher_path, **code)
+    teacher = (load_masked_lm if config.is_masked_lm else load_encoder)(teacher_path, code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     check_max_length(teacher, config.max_length)
     make_student(config, teacher)  # refuses shapes and objectives that do not fit before any work
@@ -221,16 +219,17 @@ def check_texts(texts: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def check_has_masked_lm(teacher_path: str | Path, code: Mapping[str, Any]) -> None:
-    """Refuse a teacher whose masked-language-model head would be made up at random.
+def load_encoder(teacher_path: str | Path, code: Mapping[str, Any]) -> Any:
+    """The teacher without a head."""
+    return load_pretrained(AutoModel, teacher_path, **code)
+
+
+def load_masked_lm(teacher_path: str | Path, code: Mapping[str, Any]) -> Any:
+    """The teacher with its masked-language-model head.
 
     Raises:
         InputError: if weights of the head are missing.
     """
-    _, info = load_pretrained(AutoModelForMaskedLM, teacher_path, output_loading_info=True, **code)
-    missing = [name for name in info["missing_keys"] if not name.endswith(("decoder.weight", "decoder.bias"))]
-    if missing:
-        raise InputError(
-            f"{teacher_path} has no masked-language-model head ({missing[0]} is missing), which DistilBERT's objective "
-            "reads; take a pre-trained BERT with its head, or the tinybert or minilm objective"
-        )
+    model, info = load_pretrained(AutoModelForMaskedLM, teacher_path, output_loading_info=True, **code)
+    check_has_head(teacher_path, info["missing_keys"], "another objective: tinybert, minilm or minilm-v2")
+    return model

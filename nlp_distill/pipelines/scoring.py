@@ -17,7 +17,7 @@ from nlp_distill.evaluation import (
     save_logits,
     score_majority,
 )
-from nlp_distill.labelling import hash_tokenizer, hash_weights
+from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.models import load_pretrained
 from nlp_distill.stages import announce, run_stage
 from nlp_distill.tasks import TaskData

@@ -29,7 +29,8 @@ from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
-from nlp_distill.labelling import hash_file, hash_tokenizer, hash_weights, load_labelled
+from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
+from nlp_distill.labelling import load_labelled
 from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections

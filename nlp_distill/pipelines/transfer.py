@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 from data_augment.candidates import CandidateSource
 from data_augment.rules import Rule
 from data_augment.transfer_set import write_transfer_set
-from nlp_distill.labelling import hash_file, label_file, summarise
+from nlp_distill.hashes import hash_file
+from nlp_distill.labelling import label_file, summarise
 from nlp_distill.pipelines.scoring import describe_teacher
 from nlp_distill.stages import announce, run_stage
 from nlp_distill.tasks import TaskData

@@ -13,7 +13,7 @@ from transformers import (
     BertForMaskedLM,
 )
 
-from nlp_distill.labelling import hash_weights
+from nlp_distill.hashes import hash_weights
 from nlp_distill.pipelines.general import OBJECTIVES
 
 SMALL = ["--layers", 1, "--hidden-size", 8, "--heads", 2, "--ffn-size", 12, "--max-length", 16]

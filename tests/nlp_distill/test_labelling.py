@@ -11,16 +11,14 @@ import torch
 
 from data_augment.errors import InputError
 from nlp_distill import labelling
-from nlp_distill.batching import DistillationCollator
+from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import encode_rows
+from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.labelling import (
     LabellingSummary,
     compute_logits,
-    hash_tokenizer,
-    hash_weights,
     label_file,
     load_labelled,
-    plan_batches,
     read_fingerprint,
     summarise,
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-from nlp_distill.labelling import hash_weights
+from nlp_distill.hashes import hash_weights
 from nlp_distill.pipelines import tinybert
 from nlp_distill.pipelines.tinybert_config import PER_TASK, TinyBERTDistillation, WordReplacement
 from nlp_distill.tasks import TaskData

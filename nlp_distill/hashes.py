@@ -1,0 +1,33 @@
+"""What a model, a tokenizer or a file is, in one hash: how results know what they were made from."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+
+def hash_weights(model: PreTrainedModel) -> str:
+    """SHA-256 over names and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_tokenizer(tokenizer) -> str:
+    """SHA-256 over a tokenizer's definition: a fast one's file (padding left out), or vocabulary and class."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # written in Python
+        definition = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    else:
+        definition = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
