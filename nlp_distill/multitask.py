@@ -1,0 +1,165 @@
+"""Rows of several tasks in one training set, and the order in which they are seen.
+
+A sampler yields row numbers of the joined set, so that any ``DataLoader`` takes it. All of them are seeded by the
+epoch, never by the global random state: a resumed run sees the batches of an uninterrupted one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from data_augment.errors import InputError
+from nlp_distill.batching import POOL_BATCHES
+from nlp_distill.limits import check_whole
+
+TASK_IDS = "task_ids"
+BAM_EXPONENT = 0.75  # Clark et al. 2019, section 4.1: P(task) ~ |D|^0.75
+
+
+class MultiTaskRows(torch.utils.data.Dataset):
+    """Encoded rows of several tasks, one task after the other; each row says in ``task_ids`` which it belongs to.
+
+    Args:
+        rows: encoded rows by task name, in the order of the model's tasks.
+
+    Raises:
+        InputError: if there is no task, or a task without rows.
+    """
+
+    def __init__(self, rows: Mapping[str, Any]):
+        if not rows:
+            raise InputError("there are no tasks; give the rows of one or more")
+        for name, own in rows.items():
+            if not len(own):
+                raise InputError(f"task {name} has no rows to learn from")
+        self.names = list(rows)
+        self.parts = list(rows.values())
+        self.sizes = np.array([len(part) for part in self.parts])
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row, special tokens included: (rows,)."""
+        return np.concatenate([part.lengths for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        task = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return {**self.parts[task][int(index - self.starts[task])], TASK_IDS: task}
+
+
+class MixedTaskSampler(Sampler[int]):
+    """Each row of each batch is of a task drawn with P(task) = |D|^exponent / sum |D|^exponent.
+
+    BAM's sampling (exponent 0.75: large tasks lead, but less than by their size), with tasks mixed inside a batch.
+    Exponent 1 is proportional, 0 uniform; exponent 1/T is sampling at temperature T (mT5's and XLM's). Inside a task
+    rows come in shuffled rounds: none is seen twice before all were seen once.
+
+    An epoch has as many draws as there are rows in all tasks together. BAM's own code copies data sets instead, and
+    hard-codes their sizes.
+
+    Args:
+        sizes: rows of every task.
+        exponent: 0 to 1 usually; see above.
+        seed: seed of the order.
+
+    Raises:
+        InputError: for sizes below 1, or an exponent that is negative.
+    """
+
+    def __init__(self, sizes: Sequence[int], exponent: float = BAM_EXPONENT, seed: int = 0):
+        self.sizes = _check_sizes(sizes)
+        if exponent < 0:
+            raise InputError(f"the exponent of task sampling is {exponent}; give 0 (uniform) or more")
+        weights = self.sizes.astype(np.float64) ** exponent
+        self.probabilities = weights / weights.sum()
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the order of this epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return int(self.sizes.sum())
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        tasks = random.choice(len(self.sizes), size=len(self), p=self.probabilities)
+        counts = np.bincount(tasks, minlength=len(self.sizes))
+        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        order = np.empty(len(self), dtype=np.int64)
+        for task, count in enumerate(counts):
+            rounds = -(-count // self.sizes[task])
+            drawn = [random.permutation(self.sizes[task]) for _ in range(rounds)]
+            order[tasks == task] = starts[task] + (np.concatenate(drawn)[:count] if drawn else 0)
+        yield from order.tolist()
+
+
+class SingleTaskSampler(Sampler[int]):
+    """Each batch is of one task, and an epoch visits every batch of every task once, in random order: MT-DNN's.
+
+    Liu et al. 2019, arXiv 1901.11504, Algorithm 1: tasks are visited in proportion to their size. The last batch of a
+    task is filled up with rows of the same task that were seen before, so that every batch is full and of one task
+    whatever the number of processes that share it.
+
+    Args:
+        sizes: rows of every task.
+        batch_size: rows in one optimiser step, over all processes and accumulation steps.
+        seed: seed of the order.
+        lengths: tokens of every row, to put rows of similar length into one batch; without them batches are random.
+
+    Raises:
+        InputError: for sizes below 1.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], batch_size: int, seed: int = 0, lengths: Sequence[int] | None = None
+    ):
+        check_whole("batch_size", batch_size, at_least=1)
+        self.sizes = _check_sizes(sizes)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Select the order of this epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return int((-(-self.sizes // self.batch_size)).sum()) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        start, batches = 0, []
+        for size in self.sizes:
+            order = start + random.permutation(size)
+            missing = -size % self.batch_size
+            order = np.concatenate([order, np.resize(order, missing)])  # np.resize repeats a short task
+            batches.append(self._group(order, random))
+            start += size
+        joined = np.concatenate(batches)
+        yield from joined[random.permutation(len(joined))].ravel().tolist()
+
+    def _group(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Rows of one task as batches: (batches, batch size)."""
+        if self.lengths is None:
+            return order.reshape(-1, self.batch_size)
+        pool = POOL_BATCHES * self.batch_size
+        parts = [order[start : start + pool] for start in range(0, len(order), pool)]
+        grouped = [part[np.argsort(-self.lengths[part], kind="stable")] for part in parts]
+        return np.concatenate(grouped).reshape(-1, self.batch_size)
+
+
+def _check_sizes(sizes: Sequence[int]) -> np.ndarray:
+    if not len(sizes) or min(sizes) < 1:
+        raise InputError(f"the tasks have {list(sizes)} rows; every task needs one or more")
+    return np.asarray(sizes, dtype=np.int64)

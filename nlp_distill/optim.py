@@ -1,0 +1,88 @@
+"""Learning rates that shrink towards the embeddings: BAM, Clark et al. 2019, arXiv 1907.04829, section 4.1.
+
+    lr(part) = lr * decay ** depth,  depth 0 at the head, 1 at the pooler, 2 at the top layer, ..., L + 2 at embeddings
+
+The groups go into any optimiser, and any ``Trainer`` takes that optimiser:
+
+    Trainer(..., optimizers=(torch.optim.AdamW(layerwise_groups(model, 1e-4), weight_decay=0.01), None))
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from data_augment.errors import InputError
+
+DECAY = 0.9  # BAM, section 4.1
+NO_DECAY = re.compile(r"bias|norm", re.IGNORECASE)
+# Stacks of layers, by the names that encoders give them: BERT, RoBERTa, ELECTRA; DistilBERT; and an LSTM's layers.
+LAYER = re.compile(
+    r"(?:encoder\.layer|transformer\.layer|layers)\.(\d+)\.|lstm\.(?:weight|bias)_[ih]h_l(\d+)"
+)
+EMBEDDINGS = re.compile(r"embeddings")
+POOLER = re.compile(r"pooler\.")
+
+
+def layerwise_groups(
+    model: nn.Module, learning_rate: float, decay: float = DECAY, weight_decay: float = 0.01
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser, one for each depth and kind of regularisation.
+
+    Biases and the gains of normalisation layers are not decayed (Devlin et al. 2018, their code). Embeddings are the
+    deepest, also those of token types and positions, and the projection that follows them in ELECTRA; everything that
+    is neither encoder nor pooler is a head and learns at the full rate. An encoder without a pooler leaves depth 1
+    empty, so that the layers keep their rates.
+
+    Args:
+        model: an encoder with any heads: BERT, RoBERTa, ELECTRA, DistilBERT, the BiLSTM, a multi-task model.
+        learning_rate: of the head.
+        decay: factor from one depth to the next, in (0, 1]; 1 gives one rate to all.
+        weight_decay: of everything but biases and norms.
+
+    Returns:
+        Groups ``{"params", "lr", "weight_decay"}`` of the parameters that require a gradient, each exactly once.
+
+    Raises:
+        InputError: for a decay outside (0, 1], or a model in which nothing learns.
+    """
+    if not 0 < decay <= 1:
+        raise InputError(
+            f"the layerwise decay is {decay}; give a factor above 0 and up to 1 (0.9 in the paper)"
+        )
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, depth in measure_depths(model):
+        parameter = model.get_parameter(name)
+        if not parameter.requires_grad:
+            continue
+        is_free = bool(NO_DECAY.search(name))
+        group = {
+            "params": [],
+            "lr": learning_rate * decay**depth,
+            "weight_decay": 0.0 if is_free else weight_decay,
+        }
+        groups.setdefault((depth, is_free), group)["params"].append(parameter)
+    if not groups:
+        raise InputError("no parameter of the model requires a gradient, so there is nothing to learn")
+    return [groups[key] for key in sorted(groups)]
+
+
+def measure_depths(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """Name and depth of every parameter: 0 at the head, layers + 2 at the embeddings."""
+    names = [name for name, _ in model.named_parameters()]
+    numbers = {name: _find_layer(name) for name in names}
+    layers = max((number for number in numbers.values() if number is not None), default=-1) + 1
+    for name in names:
+        number = numbers[name]
+        if number is not None:
+            yield name, layers + 1 - number
+        elif EMBEDDINGS.search(name):
+            yield name, layers + 2
+        else:
+            yield name, 1 if POOLER.search(name) else 0
+
+
+def _find_layer(name: str) -> int | None:
+    found = LAYER.search(name)
+    return None if found is None else int(found[1] or found[2])
