@@ -21,9 +21,9 @@ PACKAGES = {package.__name__: Path(package.__file__).parent for package in (data
 LAYERS = [
     {"leaves"},
     {"objectives"},
-    {"batching", "encoding"},
+    {"batching", "encoding", "multitask"},
     {"teachers"},
-    {"labelling"},
+    {"labelling", "teacher_states"},
     {"evaluation", "trainer"},
     {"training"},
     {"pipelines"},
