@@ -1,6 +1,6 @@
 """Students, and what they are built from. Importing it lets transformers' Auto classes load them."""
 
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from .bilstm import LARGE, SMALL, BiLSTMConfig, BiLSTMForSequenceClassification
 from .build import build_bilstm, count_parameters
@@ -14,10 +14,16 @@ from .from_teacher import (
     read_shape,
     student_from_teacher,
 )
+from .multitask import MultiTaskConfig, MultiTaskModel, TaskHead
+from .san import SANConfig, SANForSequenceClassification, SANHead
 from .vocabulary import trim_vocabulary, word_tokenizer
 
 AutoConfig.register(BiLSTMConfig.model_type, BiLSTMConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(BiLSTMConfig, BiLSTMForSequenceClassification, exist_ok=True)
+AutoConfig.register(SANConfig.model_type, SANConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(SANConfig, SANForSequenceClassification, exist_ok=True)
+AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig, exist_ok=True)
+AutoModel.register(MultiTaskConfig, MultiTaskModel, exist_ok=True)
 
 __all__ = [
     "LARGE",
@@ -28,7 +34,13 @@ __all__ = [
     "TINYBERT_6",
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
+    "MultiTaskConfig",
+    "MultiTaskModel",
+    "SANConfig",
+    "SANForSequenceClassification",
+    "SANHead",
     "Shape",
+    "TaskHead",
     "build_bilstm",
     "count_parameters",
     "embeddings_from_glove",
