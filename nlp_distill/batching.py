@@ -14,6 +14,7 @@ from nlp_distill.objectives.hard_labels import UNLABELLED
 TEACHER_PREFIX = "teacher_"  # a column teacher_input_ids is the teacher's own encoding of the row
 TEACHER_LOGITS = "teacher_logits"
 TEACHER_STATES = "teacher_states"  # see nlp_distill.teacher_states
+TASK_IDS = "task_ids"  # which task of a multi-task model a row belongs to
 OF_TEACHER = frozenset({TEACHER_LOGITS, TEACHER_STATES})  # what the teacher said, not what it reads
 POOL_BATCHES = 64  # batches are formed inside random pools of this many: enough to leave little padding
 
@@ -103,6 +104,8 @@ class DistillationCollator:
         if TEACHER_LOGITS in rows[0]:
             logits = np.asarray([row[TEACHER_LOGITS] for row in rows], dtype=np.float32)
             batch[TEACHER_LOGITS] = torch.from_numpy(logits)
+        if TASK_IDS in rows[0]:
+            batch[TASK_IDS] = torch.tensor([row[TASK_IDS] for row in rows])
         if TEACHER_STATES in rows[0]:
             batch[TEACHER_STATES] = collate_states(
                 [row[TEACHER_STATES] for row in rows], batch["attention_mask"]

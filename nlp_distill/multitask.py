@@ -12,10 +12,9 @@ import torch
 from torch.utils.data import Sampler
 
 from data_augment.errors import InputError
-from nlp_distill.batching import POOL_BATCHES
+from nlp_distill.batching import POOL_BATCHES, TASK_IDS, TEACHER_LOGITS
 from nlp_distill.limits import check_whole
 
-TASK_IDS = "task_ids"
 BAM_EXPONENT = 0.75  # Clark et al. 2019, section 4.1: P(task) ~ |D|^0.75
 
 
@@ -26,7 +25,7 @@ class MultiTaskRows(torch.utils.data.Dataset):
         rows: encoded rows by task name, in the order of the model's tasks.
 
     Raises:
-        InputError: if there is no task, or a task without rows.
+        InputError: if there is no task, a task without rows, or tasks with different numbers of teachers.
     """
 
     def __init__(self, rows: Mapping[str, Any]):
@@ -39,6 +38,11 @@ class MultiTaskRows(torch.utils.data.Dataset):
         self.parts = list(rows.values())
         self.sizes = np.array([len(part) for part in self.parts])
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        shapes = [part.teacher_logits.shape[1:] for part in self.parts if part.teacher_logits is not None]
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise InputError(f"the tasks have different numbers of teachers: {shapes}; give each as many")
+        # (classes,) or (teachers, classes) of the widest task, so that rows of several tasks fit one batch
+        self.logits_shape = (*shapes[0][:-1], max(shape[-1] for shape in shapes)) if shapes else None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -52,7 +56,18 @@ class MultiTaskRows(torch.utils.data.Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         task = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return {**self.parts[task][int(index - self.starts[task])], TASK_IDS: task}
+        row = {**self.parts[task][int(index - self.starts[task])], TASK_IDS: task}
+        row.setdefault("token_type_ids", np.zeros(len(row["input_ids"]), dtype=np.int32))  # beside pairs
+        if self.logits_shape is not None:
+            row[TEACHER_LOGITS] = self._widen(row.get(TEACHER_LOGITS))
+        return row
+
+    def _widen(self, logits: np.ndarray | None) -> np.ndarray:
+        """One task's logits in the shape that all tasks share, NaN where it has none."""
+        widened = np.full(self.logits_shape, np.nan, dtype=np.float32)  # type: ignore[arg-type]
+        if logits is not None:
+            widened[..., : logits.shape[-1]] = logits
+        return widened
 
 
 class MixedTaskSampler(Sampler[int]):

@@ -25,6 +25,7 @@ LAYERS = [
     {"teachers"},
     {"labelling", "teacher_states"},
     {"evaluation", "trainer"},
+    {"multitask_trainer"},
     {"training"},
     {"pipelines"},
     {"commands"},

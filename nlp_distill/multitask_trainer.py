@@ -1,0 +1,88 @@
+"""``MultiTaskTrainer``: the distillation trainer over several tasks at once."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import EncodedRows
+from nlp_distill.labelling import compute_logits
+from nlp_distill.metrics import compute_metrics
+from nlp_distill.multitask import MultiTaskRows
+from nlp_distill.optim import layerwise_groups
+from nlp_distill.tasks import Task
+from nlp_distill.teachers import Teacher
+from nlp_distill.trainer import DistillationTrainer
+
+SamplerFactory = Callable[[MultiTaskRows, int, int], Sampler[int]]
+
+
+class MultiTaskTrainer(DistillationTrainer):
+    """Trains a ``MultiTaskModel``, scores each task on its own rows, and selects on the average.
+
+    Args:
+        sampler: makes the order of the rows from the rows, the number of rows in an optimiser step, and the seed.
+        validation: encoded rows by task; a task is only ever scored on its own.
+        tasks: the tasks by name.
+        averaged: the tasks whose scores make the average that chooses the checkpoint.
+        layerwise_decay: factor of the learning rate from one depth to the next (BAM); ``None`` for one rate.
+        kwargs: as in :class:`nlp_distill.trainer.DistillationTrainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampler: SamplerFactory,
+        validation: Mapping[str, EncodedRows],
+        tasks: Mapping[str, Task],
+        averaged: frozenset[str],
+        layerwise_decay: float | None = None,
+        **kwargs: Any,
+    ):
+        self.make_sampler = sampler
+        self.validation = dict(validation)
+        self.tasks = dict(tasks)
+        self.averaged = averaged
+        self.layerwise_decay = layerwise_decay
+        super().__init__(eval_dataset=next(iter(validation.values()), None), **kwargs)
+
+    def _get_train_sampler(self, train_dataset=None):
+        step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self._train_sampler = self.make_sampler(self.train_dataset, step_rows, seed)
+        return self._train_sampler
+
+    def create_optimizer(self, model=None):
+        """The Trainer's optimiser, its rates by depth where ``layerwise_decay`` is given."""
+        if self.optimizer is None and self.layerwise_decay is not None:
+            kind, settings = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+                self.args, self.model
+            )
+            groups = layerwise_groups(
+                self.student, self.args.learning_rate, self.layerwise_decay, self.args.weight_decay
+            )
+            self.optimizer = kind(groups, **settings)
+        return super().create_optimizer(model)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
+        """Scores of every task on its own validation rows, and ``eval_score``, their average."""
+        self.student.eval()
+        scores = {name: self.score_task(name) for name in self.validation}
+        chosen = [score for name, score in scores.items() if name in self.averaged] or list(scores.values())
+        metrics = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
+        metrics[f"{metric_key_prefix}_score"] = float(np.mean(chosen))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def score_task(self, name: str) -> float:
+        """The task's first metric on its validation rows."""
+        rows, task = self.validation[name], self.tasks[name]
+        classifier = self.student.get_classifier(name)
+        trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+        logits, _ = compute_logits(Teacher(classifier), rows, DistillationCollator(self.processing_class))
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        return compute_metrics(task, logits, rows.labels)[task.metrics[0]]
