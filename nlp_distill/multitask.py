@@ -64,7 +64,8 @@ class MultiTaskRows(torch.utils.data.Dataset):
 
     def _widen(self, logits: np.ndarray | None) -> np.ndarray:
         """One task's logits in the shape that all tasks share, NaN where it has none."""
-        widened = np.full(self.logits_shape, np.nan, dtype=np.float32)  # type: ignore[arg-type]
+        assert self.logits_shape is not None
+        widened = np.full(self.logits_shape, np.nan, dtype=np.float32)
         if logits is not None:
             widened[..., : logits.shape[-1]] = logits
         return widened

@@ -80,9 +80,10 @@ class MultiTaskTrainer(DistillationTrainer):
     def score_task(self, name: str) -> float:
         """The task's first metric on its validation rows."""
         rows, task = self.validation[name], self.tasks[name]
-        classifier = self.student.get_classifier(name)
+        student: Any = self.student
+        classifier = student.get_classifier(name)
         trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
         logits, _ = compute_logits(Teacher(classifier), rows, DistillationCollator(self.processing_class))
         for parameter in trainable:
             parameter.requires_grad_(True)
-        return compute_metrics(task, logits, rows.labels)[task.metrics[0]]
+        return compute_metrics(task, logits, np.asarray(rows.labels))[task.metrics[0]]

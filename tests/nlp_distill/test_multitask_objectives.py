@@ -179,7 +179,7 @@ def test_both_tasks_are_learnt_and_scored_on_their_own_rows(make_trainer, data, 
 
     trainer = make_trainer(sampler=sampler if kind == "single" else None, num_train_epochs=12)
     before = trainer.evaluate()
-    assert set(before) == {"eval_films", "eval_length", "eval_score"}
+    assert set(before) >= {"eval_films", "eval_length", "eval_score"}
     assert before["eval_score"] == pytest.approx((before["eval_films"] + before["eval_length"]) / 2)
     trainer.train()
     after = trainer.evaluate()
@@ -192,9 +192,8 @@ def test_both_tasks_are_learnt_and_scored_on_their_own_rows(make_trainer, data, 
 def test_labels_travel_beside_a_regression_without_loss(data, tokenizer):
     rows = MultiTaskRows(data)
     batch = DistillationCollator(tokenizer)([rows[0], rows[1], rows[50]])
-    assert batch["labels"].tolist() == pytest.approx(
-        [data["films"].labels[0], data["films"].labels[1], data["length"].labels[2]]
-    )
+    gold = [*data["films"].labels[:2], data["length"].labels[2]]
+    assert batch["labels"].tolist() == pytest.approx(gold)
     assert batch["task_ids"].tolist() == [0, 0, 1]
     assert batch["token_type_ids"].shape == batch["input_ids"].shape
 
