@@ -4,11 +4,12 @@ A sampler yields row numbers of the joined set, so that any ``DataLoader`` takes
 epoch, never by the global random state: a resumed run sees the batches of an uninterrupted one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch.utils.data import Sampler
 
 from data_augment.errors import InputError
@@ -90,7 +91,7 @@ class MixedTaskSampler(Sampler[int]):
         InputError: for sizes below 1, or an exponent that is negative.
     """
 
-    def __init__(self, sizes: Sequence[int], exponent: float = BAM_EXPONENT, seed: int = 0):
+    def __init__(self, sizes: ArrayLike, exponent: float = BAM_EXPONENT, seed: int = 0):
         self.sizes = _check_sizes(sizes)
         if exponent < 0:
             raise InputError(f"the exponent of task sampling is {exponent}; give 0 (uniform) or more")
@@ -136,9 +137,7 @@ class SingleTaskSampler(Sampler[int]):
         InputError: for sizes below 1.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], batch_size: int, seed: int = 0, lengths: Sequence[int] | None = None
-    ):
+    def __init__(self, sizes: ArrayLike, batch_size: int, seed: int = 0, lengths: ArrayLike | None = None):
         check_whole("batch_size", batch_size, at_least=1)
         self.sizes = _check_sizes(sizes)
         self.batch_size = batch_size
@@ -175,7 +174,8 @@ class SingleTaskSampler(Sampler[int]):
         return np.concatenate(grouped).reshape(-1, self.batch_size)
 
 
-def _check_sizes(sizes: Sequence[int]) -> np.ndarray:
-    if not len(sizes) or min(sizes) < 1:
-        raise InputError(f"the tasks have {list(sizes)} rows; every task needs one or more")
-    return np.asarray(sizes, dtype=np.int64)
+def _check_sizes(sizes: ArrayLike) -> np.ndarray:
+    checked = np.asarray(sizes, dtype=np.int64)
+    if not checked.size or checked.min() < 1:
+        raise InputError(f"the tasks have {checked.tolist()} rows; every task needs one or more")
+    return checked

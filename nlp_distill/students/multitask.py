@@ -108,7 +108,9 @@ class MultiTaskModel(PreTrainedModel):
         encoder = AutoConfig.for_model(own.pop("model_type"), **own)
         classifiers = [make_classifier(encoder, task) for task in self.tasks]
         plain = (c for c in classifiers if not isinstance(c, SANForSequenceClassification))
-        self.trunk = nn.ModuleDict(find_trunk(next(plain, classifiers[0])))
+        found = find_trunk(next(plain, classifiers[0]))
+        # A transformer is one module, which every class calls otherwise; a BiLSTM's parts keep their names.
+        self.trunk = nn.ModuleDict(found if len(found) > 1 else {"encoder": next(iter(found.values()))})
         self.heads = nn.ModuleDict()
         for task, classifier in zip(self.tasks, classifiers, strict=True):
             own_trunk = find_trunk(classifier)
@@ -169,6 +171,20 @@ class MultiTaskModel(PreTrainedModel):
         if task not in self._classifiers:
             raise InputError(f"the model has no task {task!r}; it has {', '.join(self._classifiers)}")
         return self._classifiers[task]
+
+    def select(self, names: Sequence[str]) -> MultiTaskModel:
+        """A model of some of the tasks, with weights of its own.
+
+        Raises:
+            InputError: for a task that the model does not have.
+        """
+        for name in names:
+            self.get_classifier(name)
+        kept = [task for task in self.config.tasks or [] if task["name"] in names]
+        model = type(self)(MultiTaskConfig(encoder=self.config.encoder, tasks=kept))
+        weights = self.state_dict()
+        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        return model
 
     def for_task(self, task: str) -> PreTrainedModel:
         """A plain sequence-classification model of one task, with weights of its own.

@@ -32,6 +32,8 @@ COMMANDS = [
     ["distill", "bilstm"],
     ["distill", "general"],
     ["distill", "tinybert"],
+    ["distill", "mt-dnn"],
+    ["distill", "bam"],
     ["evaluate"],
 ]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}

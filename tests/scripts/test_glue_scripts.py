@@ -78,7 +78,10 @@ def test_the_scripts_make_a_teacher_and_distil_it(
     assert entry["transfer_set"]["rules"].keys() == {"replace"} and str(tmp_path) not in json.dumps(entry)
 
 
-@pytest.mark.parametrize("name", ["finetune_glue.py", "distill_bilstm.py", "distill_tinybert.py"])
+@pytest.mark.parametrize(
+    "name",
+    ["finetune_glue.py", "distill_bilstm.py", "distill_tinybert.py", "distill_mt_dnn.py", "distill_bam.py"],
+)
 def test_the_scripts_explain_themselves(name: str) -> None:
     result = run_script(name, "--help")
     assert result.returncode == 0 and "--data-dir" in result.stdout and "--task" in result.stdout

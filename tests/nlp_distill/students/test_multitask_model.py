@@ -119,9 +119,9 @@ def test_the_trunk_is_the_encoders_copy(make_bert):
     source = make_bert(seed=5)
     model = MultiTaskModel.from_encoder(source, TASKS)
     key = "embeddings.word_embeddings.weight"
-    assert torch.equal(model.trunk["bert"].state_dict()[key], source.bert.state_dict()[key])
+    assert torch.equal(model.trunk["encoder"].state_dict()[key], source.bert.state_dict()[key])
     with torch.no_grad():
-        model.trunk["bert"].embeddings.word_embeddings.weight.zero_()
+        model.trunk["encoder"].embeddings.word_embeddings.weight.zero_()
     assert source.bert.state_dict()[key].any()
 
 

@@ -1,0 +1,77 @@
+"""``nlp-distill distill bam``: teachers of single tasks, one student for all."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from data_augment.errors import InputError
+from nlp_distill.commands.suite import (
+    check_suite_unpublished,
+    find_encoder,
+    load_suite,
+    publish_suite,
+    read_teachers,
+    show_suite,
+)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from nlp_distill.pipelines.bam import SYMMETRIC, distill_bam
+    from nlp_distill.results import drop_place
+
+    config = configure_bam(options)
+    doubled = SYMMETRIC & set(options.tasks) if options.doubled is None else frozenset(options.doubled)
+    suite = load_suite(options, frozenset(doubled))
+    plain = {"encoder": drop_place(options.encoder), "tasks": options.tasks, **config.describe()}
+    plain["doubled"] = sorted(doubled)
+    methods = name_methods(config)
+    check_suite_unpublished(options, methods, config.seeds, plain)
+    described = {"config": plain, "command": options.command_line}
+    results = distill_bam(
+        config, suite, find_encoder(options), Path(options.output), described, options.overwrite
+    )
+    publish_suite(options, results, methods)
+    show_suite(results)
+
+
+def configure_bam(options: argparse.Namespace):
+    """The pipeline's settings from the options.
+
+    Raises:
+        InputError: for several teachers of one task.
+    """
+    from nlp_distill.pipelines.bam import BAM
+
+    teachers = read_teachers(options)
+    for task, paths in teachers.items():
+        if len(paths) > 1:
+            raise InputError(f"{task} has {len(paths)} teachers; BAM takes one a task (mt-dnn takes several)")
+    given: dict[str, Any] = {
+        "layerwise_decay": options.layerwise_decay,
+        "exponent": options.sampling_exponent,
+        "seeds": tuple(options.seeds) if options.seeds else None,
+    }
+    own = {"num_train_epochs": options.single_epochs, "learning_rate": options.single_learning_rate}
+    shared = {name: value for name, value in options.training.items() if name not in own}
+    return dataclasses.replace(
+        BAM(),
+        **{name: value for name, value in given.items() if value is not None},
+        combination=options.combination,
+        annealing=not options.no_annealing,
+        single_training=shared | {name: value for name, value in own.items() if value is not None},
+        multi_training=options.training,
+        teachers={task: paths[0] for task, paths in teachers.items()},
+    )
+
+
+def name_methods(config) -> dict[str, str]:
+    """The published method's name by arm."""
+    name = "bam" if config.combination == "single-multi" else f"bam_{config.combination.replace('-', '_')}"
+    name += "" if config.annealing else "_without_annealing"
+    name += "" if config.layerwise_decay != 1 else "_without_layerwise_rates"
+    if config.combination in ("single", "multi"):
+        return {config.combination: name}
+    teachers = config.combination.partition("-")[0]
+    return {f"{teachers}_teacher": f"bam_{teachers}", "student": name}

@@ -1,0 +1,59 @@
+"""``nlp-distill distill mt-dnn``: an ensemble of multi-task models, one student."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from nlp_distill.commands.suite import (
+    check_suite_unpublished,
+    find_encoder,
+    load_suite,
+    publish_suite,
+    read_teachers,
+    show_suite,
+)
+
+METHODS = {"multitask": "multitask", "ensemble": "mt_dnn_ensemble", "student": "mt_dnn_kd"}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from nlp_distill.pipelines.mt_dnn import distill_mt_dnn
+    from nlp_distill.results import drop_place
+
+    config = configure_mt_dnn(options)
+    suite = load_suite(options)
+    plain = {"encoder": drop_place(options.encoder), "tasks": options.tasks, **config.describe()}
+    check_suite_unpublished(options, METHODS, config.seeds, plain)
+    described = {"config": plain, "command": options.command_line}
+    results = distill_mt_dnn(
+        config, suite, find_encoder(options), Path(options.output), described, options.overwrite
+    )
+    publish_suite(options, results, METHODS)
+    show_suite(results)
+
+
+def configure_mt_dnn(options: argparse.Namespace):
+    """The pipeline's settings from the options."""
+    from nlp_distill.pipelines.mt_dnn import MTDNN
+
+    config = MTDNN()
+    teachers = config.teachers if options.num_teachers is None else options.num_teachers
+    given: dict[str, Any] = {
+        "dropouts": tuple(options.dropouts) if options.dropouts else None,
+        "teacher_tasks": tuple(options.teacher_tasks) if options.teacher_tasks else None,
+        "seeds": tuple(options.seeds) if options.seeds else None,
+    }
+    return dataclasses.replace(
+        config,
+        **{name: value for name, value in given.items() if value is not None},
+        teachers=teachers,
+        kept=min(config.kept, max(teachers, 1)) if options.keep is None else options.keep,
+        fine_tune=not options.no_fine_tuning,
+        average=options.average,
+        san=frozenset(options.san or ()),
+        given=read_teachers(options),
+        training=options.training,
+        fine_tuning={name: value for name, value in options.training.items() if name != "num_train_epochs"},
+    )

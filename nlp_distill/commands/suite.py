@@ -1,0 +1,101 @@
+"""What the multi-task commands share: several tasks by name, given teachers, published results."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_augment.errors import InputError
+from nlp_distill.processes import is_main_process
+from nlp_distill.stages import announce, make_folder
+from nlp_distill.tasks import load_task, packaged_teacher_path
+
+
+def load_suite(options: argparse.Namespace, doubled: frozenset[str] = frozenset()):
+    """The tasks that the options name, and their tokenizer."""
+    from transformers import AutoTokenizer
+
+    from nlp_distill.models import load_pretrained
+    from nlp_distill.pipelines.multitask import Suite
+
+    if options.results_dir:
+        make_folder(Path(options.results_dir))  # now, rather than when the work is done
+    if len(set(options.tasks)) < len(options.tasks):
+        raise InputError(f"--tasks are {' '.join(options.tasks)}; give each once")
+    data = {}
+    for name in options.tasks:
+        given = {} if name == "tweets" else {"data_dir": options.data_dir, "select_on": options.select_on}
+        data[name] = load_task(name, skip_bad_rows=options.skip_bad_rows, **given)
+        sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in data[name].splits().items())
+        announce(f"{name} from {data[name].source}: {sizes} rows")
+    tokenizer = load_pretrained(
+        AutoTokenizer, find_encoder(options), trust_remote_code=options.trust_remote_code
+    )
+    return Suite(data, tokenizer, options.max_length, doubled)
+
+
+def find_encoder(options: argparse.Namespace) -> str:
+    """Folder or hub name of the encoder."""
+    return str(packaged_teacher_path()) if options.encoder == "packaged" else options.encoder
+
+
+def read_teachers(options: argparse.Namespace) -> dict[str, list[str]]:
+    """``--teachers TASK=DIR ...`` by task, in their order.
+
+    Raises:
+        InputError: for one that is written otherwise.
+    """
+    teachers: dict[str, list[str]] = {}
+    for given in options.teachers or ():
+        task, found, path = given.partition("=")
+        if not (task and found and path):
+            raise InputError(f"--teachers got {given!r}; give TASK=DIR, for example rte=runs/rte/teacher")
+        teachers.setdefault(task, []).append(path)
+    return teachers
+
+
+def check_suite_unpublished(
+    options: argparse.Namespace, methods: Mapping[str, str], seeds: tuple[int, ...], config: Mapping[str, Any]
+) -> None:
+    """Refuse to publish over the results of other settings, before the work is done."""
+    from nlp_distill.results import check_unpublished
+
+    for name in options.tasks if options.results_dir else ():
+        given = (methods.values(), name, seeds, {"config": config}, options.overwrite)
+        check_unpublished(options.results_dir, *given)
+
+
+def publish_suite(
+    options: argparse.Namespace, results: Mapping[str, Any], methods: Mapping[str, str]
+) -> None:
+    """Publish every arm, task and seed of a run where ``--results-dir`` asks for it.
+
+    An arm that stands once for all seeds, or has members of its own (teachers), is numbered from 0.
+    """
+    from nlp_distill.results import publish_result
+
+    if not options.results_dir or not is_main_process():
+        return
+    for arm, runs in results["runs"].items():
+        numbers = results["seeds"] if len(runs) == len(results["seeds"]) else range(len(runs))
+        for number, entries in zip(numbers, runs, strict=True):
+            for name, entry in entries.items():
+                context = {
+                    "config": results["config"],
+                    "command": results["command"],
+                    "tasks": list(results["tasks"]),
+                    "data": results["data"][name],
+                    "data_source": results["data_source"][name],
+                    "selected_on": results["selected_on"],
+                    "wall_time_s": entry.get("seconds", 0.0),
+                }
+                kept = {key: value for key, value in entry.items() if key != "seconds"}
+                publish_result(options.results_dir, methods[arm], name, number, kept, context)
+
+
+def show_suite(results: Mapping[str, Any]) -> None:
+    """Print the page of a run."""
+    from nlp_distill.pipelines.multitask import render_multitask
+
+    if is_main_process():
+        print(f"\n{render_multitask(results)}")

@@ -1,0 +1,270 @@
+"""MT-DNN and its distillation: Liu et al. 2019, "Multi-Task Deep Neural Networks for Natural Language Understanding",
+arXiv 1901.11504, and "Improving Multi-Task Deep Neural Networks via Knowledge Distillation", arXiv 1904.09482.
+
+    1. K multi-task models are trained on labels with different seeds and dropouts; the best by validation stay.
+    2. Each is fine-tuned on every task that is to have a teacher.
+    3. Q = 1/K sum_k softmax(z_k): the mean of their *probabilities* on every train row (values in a regression).
+    4. A student of the same size learns CE(y, P) + CE(Q, P) on those tasks, and CE(y, P) on the others.
+
+Batches hold one task; an epoch visits every batch of every task, in random order.
+
+Deviation from the authors' code: it has no averaging, its soft labels are binary only, and its GLUE configuration takes
+the squared error of logits in silence. QNLI is the pair classification that GLUE has had since its second release, not
+the ranking of the first paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_augment.errors import InputError
+from nlp_distill.evaluation import load_logits
+from nlp_distill.limits import check_whole
+from nlp_distill.multitask import MultiTaskRows, SingleTaskSampler
+from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets
+from nlp_distill.pipelines.multitask import Labels, Recipe, Suite, finish, label_tasks, train_model
+from nlp_distill.pipelines.scoring import describe_test
+from nlp_distill.training import MAX_SEED
+
+TRAINING: dict[str, Any] = {
+    "learning_rate": 5e-5,  # MT-DNN, section 4.2
+    "num_train_epochs": 5,
+    "per_device_train_batch_size": 32,
+    "warmup_steps": 0.1,
+    "max_grad_norm": 1.0,
+    "weight_decay": 0.0,
+}
+FINE_TUNING: dict[str, Any] = {**TRAINING, "num_train_epochs": 3}  # not in the papers
+DROPOUTS = (0.1, 0.2, 0.3)  # MT-DNN_KD, section 4.2
+AVERAGES = ("probabilities", "logits")
+
+
+@dataclass(frozen=True)
+class MTDNN:
+    """Settings of the pipeline; the defaults are the papers' but for the number of teachers.
+
+    Args:
+        teachers: K, multi-task models that are trained (6 in the paper).
+        kept: how many of them teach: the best by average validation score (3 in the paper).
+        dropouts: of the encoder, in turn.
+        fine_tune: train each kept one further on every task that has a teacher.
+        teacher_tasks: tasks with soft targets; ``None`` for all. MNLI, QQP, QNLI and RTE in the paper.
+        average: ``probabilities`` as in the paper, or ``logits``.
+        san: pair tasks with a SAN head; the others have plain ones.
+        given: folders or hub names of teachers by task, instead of training any.
+        seeds: one student for each; the teachers' seeds follow the largest.
+        training: fields of ``TrainingArguments`` over ``TRAINING``.
+        fine_tuning: the same over ``FINE_TUNING``.
+
+    Raises:
+        InputError: for numbers and names that do not fit.
+    """
+
+    teachers: int = 3
+    kept: int = 3
+    dropouts: tuple[float, ...] = DROPOUTS
+    fine_tune: bool = True
+    teacher_tasks: tuple[str, ...] | None = None
+    average: str = "probabilities"
+    san: frozenset[str] = frozenset()
+    given: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole("the number of teachers", self.teachers, at_least=1)
+        check_whole("the number of teachers that are kept", self.kept, at_least=1, at_most=self.teachers)
+        if self.average not in AVERAGES:
+            raise InputError(f"average is {self.average!r}; give {' or '.join(AVERAGES)}")
+        if not self.dropouts or not all(0 <= rate < 1 for rate in self.dropouts):
+            raise InputError(f"dropouts are {self.dropouts}; give one or more rates from 0 up to 1")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
+        for seed in self.seeds:
+            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED - self.teachers)
+
+    def list_teacher_tasks(self, suite: Suite) -> list[str]:
+        """The tasks that have soft targets.
+
+        Raises:
+            InputError: for a name that is no task of the run.
+        """
+        wanted = tuple(self.given) or self.teacher_tasks or tuple(suite.data)
+        for name in (*wanted, *self.san):
+            if name not in suite.data:
+                raise InputError(f"{name} is no task of this run; give any of {', '.join(suite.data)}")
+        return [name for name in suite.data if name in wanted]
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        names = ("teachers", "kept", "fine_tune", "average")
+        return {name: getattr(self, name) for name in names} | {
+            "dropouts": list(self.dropouts),
+            "teacher_tasks": None if self.teacher_tasks is None else list(self.teacher_tasks),
+            "san": sorted(self.san),
+            "training": {**TRAINING, **self.training},
+            "fine_tuning": {**FINE_TUNING, **self.fine_tuning},
+        }
+
+
+def distill_mt_dnn(
+    config: MTDNN,
+    suite: Suite,
+    encoder: str | Path,
+    output_dir: str | Path,
+    described: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train teachers, average them, and train the students.
+
+    Args:
+        config: the settings.
+        suite: the tasks.
+        encoder: the pre-trained encoder: folder or hub name.
+        output_dir: where everything goes; finished stages are reused, an interrupted one continues.
+        described: the settings and the command as plain values, kept in the results.
+        overwrite: make again what was made with other settings.
+
+    Returns:
+        The content of ``results.json``, and under ``runs`` the entry of every arm, seed and task.
+    """
+    stages = _Stages(config, suite, encoder, Path(output_dir), overwrite)
+    taught = config.list_teacher_tasks(suite)
+    arms: dict[str, list[dict[str, Any]]] = {}
+    if config.given:
+        teachers: Mapping[str, Sequence[Any]] = config.given
+    else:
+        models = stages.train_teachers()
+        arms["multitask"] = [run["entries"] for run in models]
+        kept = sorted(models, key=lambda run: run["training"]["validation_score"], reverse=True)[
+            : config.kept
+        ]
+        tuned = {name: [stages.fine_tune(run, name) for run in kept] for name in taught}
+        arms["ensemble"] = [stages.score_ensemble(tuned, kept)]
+        teachers = {name: [run["path"] for run in runs] for name, runs in tuned.items()}
+    labels = average_labels(
+        label_tasks(suite, teachers, stages.output / "labels", overwrite), config.average, suite
+    )
+    arms["student"] = [stages.train_student(labels, seed)["entries"] for seed in config.seeds]
+    return finish(stages.output, "MT-DNN", suite, arms, config.seeds, described)
+
+
+def average_labels(labels: Labels, average: str, suite: Suite) -> Labels:
+    """Logits of several teachers, as the objectives take them.
+
+    ``SoftTargets`` averages probabilities itself; for the average of logits one teacher is made of them. The values of
+    a regression are averaged either way.
+    """
+    if average == "probabilities":
+        return labels
+    logits = {name: found.mean(axis=1, keepdims=True) for name, found in labels.logits.items()}
+    return Labels(logits, {name: [*made, "mean of logits"] for name, made in labels.fingerprints.items()})
+
+
+def average_outputs(outputs: Sequence[np.ndarray], is_regression: bool) -> np.ndarray:
+    """An ensemble's logits: log of the mean of the models' probabilities; the mean of their values in a regression.
+
+    Args:
+        outputs: (rows, classes) of each model.
+        is_regression: whether they are values.
+    """
+    stacked = np.stack(outputs).astype(np.float64)
+    if is_regression:
+        return stacked.mean(axis=0)
+    shifted = np.exp(stacked - stacked.max(axis=-1, keepdims=True))
+    return np.log((shifted / shifted.sum(axis=-1, keepdims=True)).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The trainings of one run, each in its own folder."""
+
+    config: MTDNN
+    suite: Suite
+    encoder: str | Path
+    output: Path
+    overwrite: bool
+
+    def train_teachers(self) -> list[dict[str, Any]]:
+        """K multi-task models on labels, each with a seed and a dropout of its own."""
+        first = max(self.config.seeds) + 1
+        return [
+            self._train(
+                list(self.suite.data),
+                Labels(),
+                f"teacher-{number}",
+                first + number,
+                dropout=self.config.dropouts[number % len(self.config.dropouts)],
+            )
+            for number in range(self.config.teachers)
+        ]
+
+    def fine_tune(self, run: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """A multi-task model trained further on one task; or as it is."""
+        if not self.config.fine_tune:
+            return dict(run)
+        role = f"{Path(run['path']).name}-{name}"
+        training = {**FINE_TUNING, **self.config.fine_tuning}
+        return self._train([name], Labels(), role, self.config.seeds[0], start=run["path"], training=training)
+
+    def score_ensemble(
+        self, tuned: Mapping[str, Sequence[Mapping[str, Any]]], kept: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Entries of the averaged teachers by task; tasks without fine-tuned ones are answered by the kept models."""
+        entries = {}
+        for name, data in self.suite.data.items():
+            runs = tuned.get(name, kept)
+            found = [load_logits(Path(run["path"]) / f"logits_{name}.npz") for run in runs]
+            logits = {
+                split: average_outputs([own[split] for own in found], data.task.is_regression)
+                for split in found[0]
+            }
+            own = [run["entries"][name] for run in runs]
+            sizes = {
+                key: sum(entry[key] for entry in own)
+                for key in ("parameters", "parameters_without_embeddings", "bytes")
+            }
+            entries[name] = describe_test(data, logits) | sizes | {"path": str(self.output)}
+        return entries
+
+    def train_student(self, labels: Labels, seed: int) -> dict[str, Any]:
+        """The student of all tasks."""
+        return self._train(list(self.suite.data), labels, "student", seed)
+
+    def _train(
+        self,
+        names: list[str],
+        labels: Labels,
+        role: str,
+        seed: int,
+        dropout: float | None = None,
+        start: str | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        config = self.config
+        recipe = Recipe(
+            heads=[self.suite.make_head(name, "san" if name in config.san else "plain") for name in names],
+            objectives={name: self._make_objective(name, labels) for name in names},
+            sampler=self._make_sampler,
+            training={**TRAINING, **config.training} if training is None else training,
+            adamax=True,
+            dropout=dropout,
+        )
+        title = f"training the {role.replace('-', ' ')}, seed {seed}"
+        folder = self.output / f"{role}-seed{seed}"
+        return train_model(
+            self.suite, recipe, start or self.encoder, labels, seed, folder, title, self.overwrite
+        )
+
+    def _make_objective(self, name: str, labels: Labels) -> Objective:
+        if name not in labels.logits:
+            return HardLabels()
+        soft = LogitRegression() if self.suite.data[name].task.is_regression else SoftTargets()
+        return HardLabels() + soft
+
+    def _make_sampler(self, rows: MultiTaskRows, step_rows: int, seed: int) -> SingleTaskSampler:
+        return SingleTaskSampler(rows.sizes, step_rows, seed, rows.lengths)

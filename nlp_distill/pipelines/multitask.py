@@ -1,0 +1,387 @@
+"""What MT-DNN and BAM share: several tasks at once, the training of one model for them, and its teachers' outputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, concatenate_datasets
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+
+from data_augment.errors import InputError
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import EncodedRows, encode_rows
+from nlp_distill.evaluation import describe_size, load_logits, save_logits
+from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.labelling import compute_logits
+from nlp_distill.models import load_classifier, load_pretrained
+from nlp_distill.multitask import MultiTaskRows
+from nlp_distill.multitask_trainer import MultiTaskTrainer, SamplerFactory
+from nlp_distill.objectives import Objective, PerTask
+from nlp_distill.pipelines.scoring import describe_test, predict_splits
+from nlp_distill.processes import is_main_process
+from nlp_distill.results import collect_versions, merge_seeds
+from nlp_distill.stages import announce, run_stage, write_json, write_whole
+from nlp_distill.students import MultiTaskConfig, MultiTaskModel, TaskHead
+from nlp_distill.tasks import TaskData
+from nlp_distill.teachers import Teacher, match_labels, read_labels
+from nlp_distill.training import make_training_arguments, train_and_save
+
+NEVER_AVERAGED = frozenset({"wnli"})  # its dev set contradicts its train set; papers leave it out
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Several tasks and how their rows become tokens.
+
+    Args:
+        data: every task's rows, by name.
+        tokenizer: of the shared encoder.
+        max_length: tokens a row.
+        doubled: pair tasks whose order means nothing, learnt in both orders (BAM, section 4.1).
+
+    Raises:
+        InputError: for no task, a doubled task that has no pairs, or a task without rows to select on.
+    """
+
+    data: Mapping[str, TaskData]
+    tokenizer: Any
+    max_length: int = 128
+    doubled: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InputError("there are no tasks; give one or more")
+        for name, data in self.data.items():
+            if not len(data.validation):
+                raise InputError(f"task {name} has no rows to select on; give it a validation split")
+        for name in sorted(self.doubled & set(self.data)):
+            if not self.data[name].task.is_pair:
+                raise InputError(
+                    f"task {name} has one text a row, so there is nothing to swap; do not double it"
+                )
+
+    @property
+    def averaged(self) -> frozenset[str]:
+        """Tasks whose scores count in an average: all but WNLI, unless it is alone."""
+        return frozenset(set(self.data) - NEVER_AVERAGED or set(self.data))
+
+    def list_train(self, name: str) -> Dataset:
+        """The task's train rows, once more with the texts swapped where it is doubled."""
+        data = self.data[name]
+        if name not in self.doubled:
+            return data.train
+        first, second = data.task.text_columns
+        swapped = data.train.rename_columns({first: second, second: first}).select_columns(
+            data.train.column_names
+        )
+        return concatenate_datasets([data.train, swapped.cast(data.train.features)])
+
+    def encode(self, name: str, rows: Dataset, logits: np.ndarray | None = None) -> EncodedRows:
+        """Rows of a task as tokens, with teachers' outputs beside them."""
+        columns = self.data[name].task.text_columns
+        return encode_rows(rows, self.tokenizer, columns, self.max_length, logits)
+
+    def make_head(self, name: str, head: str = "plain") -> TaskHead:
+        """What the task needs of a model."""
+        task = self.data[name].task
+        return TaskHead(name, task.labels, task.is_pair, head)
+
+    def describe(self, names: Sequence[str]) -> dict[str, Any]:
+        """What a result depends on of these tasks, as plain values."""
+        return {
+            "data": {name: self.data[name].fingerprints() for name in names},
+            "doubled": sorted(self.doubled & set(names)),
+            "max_length": self.max_length,
+            "tokenizer": hash_tokenizer(self.tokenizer),
+        }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained.
+
+    Args:
+        heads: its tasks.
+        objectives: by task; those of tasks without a teacher learn from labels.
+        sampler: makes the order of the rows.
+        training: fields of ``TrainingArguments``.
+        settings: whatever else decides the result, as plain values: it goes into the stage's inputs.
+        layerwise_decay: see :func:`nlp_distill.optim.layerwise_groups`; ``None`` for one rate.
+        adamax: Adamax instead of the optimiser that the training arguments name.
+        dropout: of the encoder, in place of its own.
+    """
+
+    heads: Sequence[TaskHead]
+    objectives: Mapping[str, Objective]
+    sampler: SamplerFactory
+    training: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    layerwise_decay: float | None = None
+    adamax: bool = False
+    dropout: float | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' names."""
+        return [head.name for head in self.heads]
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {
+            "heads": {head.name: head.head for head in self.heads},
+            "training": dict(self.training),
+            "layerwise_decay": self.layerwise_decay,
+            "adamax": self.adamax,
+            "dropout": self.dropout,
+            **self.settings,
+        }
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Teachers' outputs on the train rows, by task: (rows, teachers, classes), and a hash of what made them."""
+
+    logits: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fingerprints: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train_model(
+    suite: Suite,
+    recipe: Recipe,
+    encoder: str | Path,
+    labels: Labels,
+    seed: int,
+    folder: Path,
+    title: str,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """One model for the recipe's tasks, as a stage: trained, saved whole, and scored on every task.
+
+    Returns:
+        ``{"path", "weights", "training", "entries"}``; ``entries`` holds the result of each task.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
+        args = make_training_arguments({}, recipe.training, folder / "checkpoints", seed)
+        model = make_model(encoder, recipe)
+        rows = {
+            name: suite.encode(name, suite.list_train(name), labels.logits.get(name)) for name in recipe.names
+        }
+        adamax = (torch.optim.Adamax, {"lr": args.learning_rate}) if recipe.adamax else None
+        trainer = MultiTaskTrainer(
+            model=model,
+            objective=PerTask(
+                [recipe.objectives[name] for name in recipe.names],
+                [len(head.labels) for head in recipe.heads],
+            ),
+            args=args,
+            sampler=recipe.sampler,
+            validation={
+                name: suite.encode(name, suite.data[name].validation).sort_by_length()
+                for name in recipe.names
+            },
+            tasks={name: suite.data[name].task for name in recipe.names},
+            averaged=suite.averaged,
+            layerwise_decay=recipe.layerwise_decay,
+            train_dataset=MultiTaskRows(rows),
+            processing_class=suite.tokenizer,
+            optimizer_cls_and_kwargs=adamax,
+        )
+        trained = train_and_save(trainer, folder)
+        entries = {name: score_task(suite, model, name, folder, trained) for name in recipe.names}
+        return {"path": str(folder), "weights": hash_weights(model), "training": trained, "entries": entries}
+
+    inputs = {
+        "suite": suite.describe(recipe.names),
+        "recipe": recipe.describe(),
+        "encoder": describe_source(encoder),
+        "labels": {name: labels.fingerprints.get(name) for name in recipe.names},
+        "seed": seed,
+    }
+    return run_stage(title, folder, inputs, build, overwrite, every_process=True)
+
+
+def make_model(encoder: str | Path, recipe: Recipe) -> MultiTaskModel:
+    """The model at its start: a pre-trained encoder with new heads, or a multi-task model's encoder and its heads."""
+    config = load_pretrained(AutoConfig, encoder)
+    if isinstance(config, MultiTaskConfig):
+        return load_pretrained(AutoModel, encoder).select(recipe.names)
+    source = load_pretrained(AutoModelForSequenceClassification, encoder)
+    if recipe.dropout is not None:
+        source.config.update(dropout_fields(source.config, recipe.dropout))
+    return MultiTaskModel.from_encoder(source, recipe.heads)
+
+
+def dropout_fields(config: Any, dropout: float) -> dict[str, float]:
+    """The encoder's dropout rates under the names that its family gives them."""
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+    return {name: dropout for name in names if hasattr(config, name)}
+
+
+def score_task(
+    suite: Suite, model: MultiTaskModel, name: str, folder: Path, trained: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One task's result of a trained model."""
+    logits = predict_splits(model.for_task(name), suite.tokenizer, suite.data[name], suite.max_length)
+    save_logits(folder / f"logits_{name}.npz", logits)
+    entry = describe_test(suite.data[name], logits) | describe_size(model, folder)
+    best: dict[str, Any] = max(trained["history"], key=lambda seen: seen["eval_score"], default={})
+    return entry | {
+        "validation_score": best.get(f"eval_{name}"),
+        "seconds": trained["seconds"],
+        "path": str(folder),
+    }
+
+
+def load_teacher(path: str | Path, name: str, suite: Suite) -> PreTrainedModel:
+    """A teacher of one task, out of a multi-task model or a classifier.
+
+    Raises:
+        InputError: for a multi-task model without the task, or a classifier with other labels.
+    """
+    config = load_pretrained(AutoConfig, path)
+    if isinstance(config, MultiTaskConfig):
+        model = load_pretrained(AutoModel, path).for_task(name)
+    else:
+        model = load_classifier(path)
+    match_labels(suite.data[name].task.labels, read_labels(model.config))
+    return model
+
+
+def label_tasks(
+    suite: Suite, teachers: Mapping[str, Sequence[str | Path]], output: Path, overwrite: bool = False
+) -> Labels:
+    """Run every task's teachers over its train rows once; reused by every seed and variant.
+
+    Args:
+        suite: the tasks.
+        teachers: folders or hub names by task, as many for each.
+        output: each task is a stage in a folder of its own below it.
+
+    Raises:
+        InputError: for a teacher of a task that it was not trained on, or different numbers of teachers.
+    """
+    counts = {name: len(paths) for name, paths in teachers.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise InputError(f"the tasks have {counts} teachers; give each task as many, one at least")
+    logits, prints = {}, {}
+    for name, paths in teachers.items():
+        if name not in suite.data:
+            raise InputError(
+                f"a teacher is given for {name}, which is no task here; give {', '.join(suite.data)}"
+            )
+        models = [load_teacher(path, name, suite) for path in paths]
+        inputs = {"suite": suite.describe([name]), "teachers": [hash_weights(model) for model in models]}
+
+        def build(
+            folder: Path, name: str = name, models: Sequence[PreTrainedModel] = models
+        ) -> dict[str, Any]:
+            rows = suite.encode(name, suite.list_train(name).remove_columns("label"))
+            found = [_run_teacher(suite, model, name, rows) for model in models]
+            save_logits(folder / "logits.npz", {"train": np.stack(found, axis=1)})
+            return {"rows": len(rows)}
+
+        run_stage(f"labelling {name} by {len(models)} teacher(s)", output / name, inputs, build, overwrite)
+        logits[name] = load_logits(output / name / "logits.npz")["train"]
+        prints[name] = inputs["teachers"]
+    return Labels(logits, prints)
+
+
+def _run_teacher(suite: Suite, model: PreTrainedModel, name: str, rows: EncodedRows) -> np.ndarray:
+    logits, _ = compute_logits(Teacher(model), rows, DistillationCollator(suite.tokenizer))
+    order = match_labels(suite.data[name].task.labels, read_labels(model.config))
+    return logits if order is None else logits[:, order]
+
+
+def describe_source(encoder: str | Path) -> dict[str, Any]:
+    """What a result depends on of the encoder: its weights."""
+    return {"weights": hash_weights(load_pretrained(AutoModel, encoder))}
+
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+
+def collect_arms(suite: Suite, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Blocks a task and averages over tasks, from ``{arm: [{task: entry} a seed]}``.
+
+    An arm may lack tasks; its average is given where it has every averaged one.
+    """
+    tasks = {
+        name: {
+            "metric": suite.data[name].task.metrics[0],
+            "models": {
+                arm: merge_seeds([run[name] for run in runs]) for arm, runs in arms.items() if name in runs[0]
+            },
+        }
+        for name in suite.data
+    }
+    averages = {}
+    for arm, runs in arms.items():
+        if suite.averaged <= set(runs[0]):
+            scores = [fmean(run[name]["score"] for name in suite.averaged) for run in runs]
+            averages[arm] = {"score": fmean(scores), "scores": scores}
+    return {"tasks": tasks, "averages": averages, "averaged_over": sorted(suite.averaged)}
+
+
+def write_multitask_results(output: Path, results: Mapping[str, Any]) -> str:
+    """Write ``results.json`` and ``results.md``; returns the Markdown."""
+    page = render_multitask(results)
+    if is_main_process():
+        write_json(output / "results.json", results)
+        write_whole(output / "results.md", page)
+    return page
+
+
+def render_multitask(results: Mapping[str, Any]) -> str:
+    """A table with a row for each model and a column for each task."""
+    names = list(results["tasks"])
+    arms = list(dict.fromkeys(arm for block in results["tasks"].values() for arm in block["models"]))
+    lines = [
+        f"# {results['title']}: scores on the test splits",
+        "",
+        "| model | "
+        + " | ".join(f"{name} ({results['tasks'][name]['metric']})" for name in names)
+        + " | average |",
+        "|---|" + "---:|" * (len(names) + 1),
+    ]
+    for arm in arms:
+        models = [results["tasks"][name]["models"].get(arm) for name in names]
+        cells = ["" if model is None else f"{100 * model['score']:.1f}" for model in models]
+        average = results["averages"].get(arm)
+        cells.append("" if average is None else f"**{100 * average['score']:.1f}**")
+        lines.append(f"| {arm.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"The average is over {', '.join(results['averaged_over'])}; seeds of the students: "
+        f"{', '.join(map(str, results['seeds']))}. Checkpoints were selected on rows held out of train.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def finish(
+    output: Path,
+    title: str,
+    suite: Suite,
+    arms: Mapping[str, Sequence[Mapping[str, Any]]],
+    seeds: Sequence[int],
+    described: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put the results of a run together, write them, and return them with ``runs`` by arm and seed."""
+    first = next(iter(suite.data.values()))
+    results = {
+        "title": title,
+        **collect_arms(suite, arms),
+        "seeds": list(seeds),
+        "selected_on": first.selected_on,
+        "data": {name: data.fingerprints() for name, data in suite.data.items()},
+        "data_source": {name: data.source for name, data in suite.data.items()},
+        "versions": collect_versions(),
+        **described,
+    }
+    announce(f"wrote {output / 'results.json'}")
+    write_multitask_results(output, results)
+    return results | {"runs": arms}

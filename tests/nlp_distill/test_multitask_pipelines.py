@@ -1,0 +1,290 @@
+"""MT-DNN and BAM from the command line, on a made-up GLUE folder: what is trained, averaged, published and refused."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from data_augment.errors import InputError
+from nlp_distill.evaluation import load_logits
+from nlp_distill.pipelines import bam, mt_dnn
+from nlp_distill.pipelines.multitask import Suite, label_tasks
+from nlp_distill.students import MultiTaskModel
+from nlp_distill.tasks import load_task
+
+WORDS = ["film", "movie", "plot", "story", "it", "was", "a", "the"]
+FAST = ["--max-length", 32, "--num-train-epochs", 1, "--per-device-train-batch-size", 16]
+
+
+def write(folder, name, header, lines):
+    (folder / name).mkdir(parents=True)
+    for split, size in {"train": 40, "dev": 12}.items():
+        rows = [header] if header else []
+        rows += ["\t".join(map(str, lines(split, number))) for number in range(size)]
+        (folder / name / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory):
+    """CoLA (single sentences), RTE (pairs), STS-B (values) and WNLI, in the archive's own forms."""
+    folder, source = tmp_path_factory.mktemp("glue"), random.Random(0)
+
+    def text(split, number):
+        return " ".join([*source.choices(WORDS, k=4), ("good", "bad")[number % 2], split, str(number)])
+
+    write(folder, "CoLA", "", lambda s, n: ("x", n % 2, "", text(s, n)))
+    pair = "index\tsentence1\tsentence2\tlabel"
+    write(
+        folder, "RTE", pair, lambda s, n: (n, text(s, n), text(s, n), ("entailment", "not_entailment")[n % 2])
+    )
+    write(folder, "WNLI", pair, lambda s, n: (n, text(s, n), text(s, n), n % 2))
+    header = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore"
+    write(
+        folder,
+        "STS-B",
+        header,
+        lambda s, n: (n, "g", "f", "y", n, "s", "s", text(s, n), text(s, n), round(n % 6 * 0.9, 1)),
+    )
+    return folder
+
+
+@pytest.fixture
+def distill(run_cli, glue, encoder_folder, tmp_path):
+    def run(method, *more, tasks=("cola", "rte", "stsb"), output=tmp_path / "run"):
+        data = ["--tasks", *tasks, "--data-dir", glue, "--encoder", encoder_folder]
+        return run_cli("distill", method, *data, "--output", output, *FAST, *more)
+
+    return run
+
+
+def read(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+# ---- MT-DNN ---------------------------------------------------------------------------------------------------------
+
+
+def test_mt_dnn_trains_averages_and_distils(distill, tmp_path, capsys):
+    results_dir = tmp_path / "results"
+    command = ["mt-dnn", "--num-teachers", 3, "--keep", 2, "--san", "rte", "--seeds", 0, 1]
+    command += ["--results-dir", results_dir]
+    assert distill(*command) == 0
+    results = read(tmp_path / "run")
+    for name in ("cola", "rte", "stsb"):
+        models = results["tasks"][name]["models"]
+        assert list(models) == ["multitask", "ensemble", "student"]
+        assert len(models["multitask"]["scores"]) == 3 and len(models["student"]["scores"]) == 2
+    scores = [results["tasks"][name]["models"]["student"]["scores"] for name in results["averaged_over"]]
+    assert results["averages"]["student"]["scores"] == pytest.approx(np.mean(scores, axis=0).tolist())
+    assert "| student |" in capsys.readouterr().out
+    for method, seeds in {"multitask": 3, "mt_dnn_ensemble": 1, "mt_dnn_kd": 2}.items():
+        for seed in range(seeds):
+            entry = json.loads((results_dir / method / "rte" / f"{seed}.json").read_text())
+            assert entry["tasks"] == ["cola", "rte", "stsb"] and -1 <= entry["score"] <= 1
+            assert str(tmp_path) not in json.dumps(entry)
+    run = tmp_path / "run"
+    dropouts = [
+        AutoModel.from_pretrained(folder).config.encoder["hidden_dropout_prob"]
+        for folder in sorted(run.glob("teacher-?-seed?"))
+    ]
+    assert dropouts == [0.1, 0.2, 0.3]
+    assert len(list(run.glob("teacher-*-seed?-*-seed0"))) == 2 * 3  # kept ones, further trained on each task
+    student = AutoModel.from_pretrained(run / "student-seed0")
+    assert isinstance(student, MultiTaskModel) and student.tasks[1].head == "san"
+    assert distill(*command) == 0  # everything is reused
+
+
+def test_the_ensemble_s_score_is_that_of_the_mean_of_probabilities(distill, glue, tmp_path):
+    assert distill("mt-dnn", "--num-teachers", 2, "--no-fine-tuning", tasks=("rte", "stsb")) == 0
+    run = tmp_path / "run"
+    found = [load_logits(folder / "logits_rte.npz")["test"] for folder in sorted(run.glob("teacher-?-seed?"))]
+    probabilities = np.mean([torch.softmax(torch.tensor(own), -1).numpy() for own in found], axis=0)
+    labels = np.asarray(load_task("rte", data_dir=glue).test["label"])
+    accuracy = (probabilities.argmax(1) == labels).mean()
+    assert read(run)["tasks"]["rte"]["models"]["ensemble"]["score"] == pytest.approx(accuracy)
+
+
+def test_averages_against_numpy():
+    source = np.random.default_rng(0)
+    outputs = [source.normal(size=(5, 3)) * 3 for _ in range(4)]
+    mean = np.zeros((5, 3))
+    for own in outputs:
+        for row in range(5):
+            exponents = np.exp(own[row])
+            mean[row] += exponents / exponents.sum() / 4
+    averaged = mt_dnn.average_outputs(outputs, is_regression=False)
+    np.testing.assert_allclose(np.exp(averaged), mean, rtol=1e-6)
+    of_logits = np.mean(outputs, axis=0)
+    softmax = np.exp(of_logits) / np.exp(of_logits).sum(1, keepdims=True)
+    assert np.abs(softmax - mean).max() > 0.01  # averaging logits is something else
+    values = [np.array([[1.0], [2.0]]), np.array([[3.0], [0.0]])]
+    assert mt_dnn.average_outputs(values, is_regression=True).tolist() == [[2.0], [1.0]]
+
+
+def test_tasks_without_a_teacher_learn_from_labels_and_teachers_can_be_given(
+    distill, run_cli, glue, encoder_folder, tmp_path, monkeypatch
+):
+    for seed in (0, 1):
+        data = ["--task", "rte", "--data-dir", glue, "--model", encoder_folder, "--seed", seed]
+        assert run_cli("finetune", *data, "--output", tmp_path / f"rte{seed}", *FAST) == 0
+    seen = []
+    original = mt_dnn.train_model
+
+    def spy(suite, recipe, encoder, labels, *rest, **more):
+        seen.append((recipe, labels))
+        return original(suite, recipe, encoder, labels, *rest, **more)
+
+    monkeypatch.setattr(mt_dnn, "train_model", spy)
+    given = [f"rte={tmp_path / 'rte0'}", f"rte={tmp_path / 'rte1'}"]
+    assert distill("mt-dnn", "--teachers", *given) == 0
+    [(recipe, labels)] = seen
+    assert labels.logits["rte"].shape[1:] == (2, 2) and set(labels.logits) == {"rte"}
+    assert recipe.objectives["rte"].needs_teacher and not recipe.objectives["cola"].needs_teacher
+    assert list(read(tmp_path / "run")["tasks"]["rte"]["models"]) == ["student"]
+
+
+# ---- BAM ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("combination", "arms", "folders"),
+    [
+        ("single", ["single"], {"student-rte-seed0", "student-stsb-seed0"}),
+        ("multi", ["multi"], {"student-all-seed0"}),
+        (
+            "single-single",
+            ["single_teacher", "student"],
+            {"teacher-rte-seed0", "teacher-stsb-seed0", "student-rte-seed0", "student-stsb-seed0"},
+        ),
+        ("multi-multi", ["multi_teacher", "student"], {"teacher-all-seed0", "student-all-seed0"}),
+        (
+            "single-multi",
+            ["single_teacher", "student"],
+            {"teacher-rte-seed0", "teacher-stsb-seed0", "student-all-seed0"},
+        ),
+    ],
+)
+def test_each_combination_trains_what_it_says(distill, tmp_path, combination, arms, folders):
+    results_dir = tmp_path / "results"
+    options = ["--combination", combination, "--single-epochs", 1, "--results-dir", results_dir]
+    assert distill("bam", *options, tasks=("rte", "stsb")) == 0
+    results = read(tmp_path / "run")
+    assert list(results["tasks"]["rte"]["models"]) == arms and set(results["averages"]) == set(arms)
+    made = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()}
+    assert made - {"labels"} == folders
+    assert results["config"]["doubled"] == ["stsb"]
+    name = {"single-multi": "bam"}.get(combination, f"bam_{combination.replace('-', '_')}")
+    assert (results_dir / name / "rte" / "0.json").exists()
+
+
+def test_ablations_have_names_and_reach_the_training(distill, tmp_path, monkeypatch):
+    recipes = []
+    original = bam.train_model
+
+    def spy(suite, recipe, *rest, **more):
+        recipes.append(recipe)
+        return original(suite, recipe, *rest, **more)
+
+    monkeypatch.setattr(bam, "train_model", spy)
+    options = [
+        "--no-annealing",
+        "--layerwise-decay",
+        1,
+        "--single-epochs",
+        1,
+        "--results-dir",
+        tmp_path / "r",
+    ]
+    assert distill("bam", *options, tasks=("rte", "stsb")) == 0
+    assert (tmp_path / "r" / "bam_without_annealing_without_layerwise_rates" / "stsb" / "0.json").exists()
+    student = recipes[-1]
+    assert student.layerwise_decay == 1
+    assert [type(student.objectives[name]).__name__ for name in ("rte", "stsb")] == [
+        "SoftTargets",
+        "LogitRegression",
+    ]
+    assert recipes[0].training["learning_rate"] == 5e-5 and student.training["learning_rate"] == 1e-4
+
+
+def test_swapped_rows_are_the_same_pairs_the_other_way_round(glue, encoder_folder):
+    data = {"stsb": load_task("stsb", data_dir=glue)}
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    suite = Suite(data, tokenizer, 32, frozenset({"stsb"}))
+    rows, size = suite.list_train("stsb"), len(data["stsb"].train)
+    first, second = data["stsb"].task.text_columns
+    assert len(rows) == 2 * size
+    assert rows[size + 3][first] == rows[3][second] and rows[size + 3][second] == rows[3][first]
+    assert rows[size + 3]["label"] == rows[3]["label"] and rows.features == data["stsb"].train.features
+    with pytest.raises(InputError, match="nothing to swap"):
+        Suite({"cola": load_task("cola", data_dir=glue)}, tokenizer, 32, frozenset({"cola"}))
+
+
+def test_the_student_is_a_plain_model_of_each_task(distill, tmp_path):
+    assert distill("bam", "--combination", "multi", tasks=("cola", "rte")) == 0
+    folder = tmp_path / "run" / "student-all-seed0"
+    model = AutoModel.from_pretrained(folder).for_task("cola")
+    model.save_pretrained(tmp_path / "cola")
+    assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path / "cola")).__name__ == (
+        "BertForSequenceClassification"
+    )
+
+
+def test_wnli_is_reported_and_never_averaged(distill, tmp_path):
+    assert distill("bam", "--combination", "multi", tasks=("rte", "wnli")) == 0
+    results = read(tmp_path / "run")
+    assert results["averaged_over"] == ["rte"] and "wnli" in results["tasks"]
+    rte = results["tasks"]["rte"]["models"]["multi"]["score"]
+    assert results["averages"]["multi"]["score"] == pytest.approx(rte)
+
+
+def test_labels_of_a_task_are_made_once_and_follow_its_teacher(glue, encoder_folder, distill, tmp_path):
+    assert distill("bam", "--combination", "multi", tasks=("cola", "rte")) == 0
+    teacher = tmp_path / "run" / "student-all-seed0"
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    suite = Suite({"rte": load_task("rte", data_dir=glue)}, tokenizer, 32)
+    labels = label_tasks(suite, {"rte": [teacher]}, tmp_path / "labels")
+    encoded = suite.encode("rte", suite.list_train("rte"))
+    single = AutoModel.from_pretrained(teacher).for_task("rte").eval()
+    row = {"input_ids": torch.tensor([encoded[4]["input_ids"].tolist()])}
+    row["token_type_ids"] = torch.tensor([encoded[4]["token_type_ids"].tolist()])
+    np.testing.assert_allclose(
+        labels.logits["rte"][4, 0], single(**row).logits[0].detach(), rtol=1e-3, atol=1e-5
+    )
+    before = (tmp_path / "labels" / "rte" / "logits.npz").stat().st_mtime_ns
+    label_tasks(suite, {"rte": [teacher]}, tmp_path / "labels")
+    assert (tmp_path / "labels" / "rte" / "logits.npz").stat().st_mtime_ns == before
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["bam", "--tasks", "mars"], "unknown task 'mars'"),
+        (["bam", "--tasks", "rte", "rte"], "give each once"),
+        (["bam", "--doubled", "cola"], "nothing to swap"),
+        (["bam", "--layerwise-decay", 0], "give a factor above 0 and up to 1"),
+        (["bam", "--sampling-exponent", -1], "give 0 (uniform) or more"),
+        (["bam", "--teachers", "rte"], "give TASK=DIR"),
+        (["bam", "--teachers", "mnli={encoder}"], "which is no task here; give cola, rte, stsb"),
+        (["bam", "--teachers", "rte={encoder}", "rte={encoder}"], "BAM takes one a task"),
+        (["bam", "--teachers", "stsb={encoder}"], "labels"),
+        (["bam", "--combination", "multi", "--teachers", "rte={encoder}"], "multi has none; leave them out"),
+        (["mt-dnn", "--num-teachers", 0], "the number of teachers is 0"),
+        (["mt-dnn", "--num-teachers", 2, "--keep", 3], "the number of teachers that are kept is 3"),
+        (["mt-dnn", "--dropouts", 1.5], "give one or more rates from 0 up to 1"),
+        (["mt-dnn", "--teacher-tasks", "mnli"], "mnli is no task of this run"),
+        (["mt-dnn", "--san", "cola"], "made for pairs of texts with classes"),
+        (["mt-dnn", "--seeds", 0, 0], "give one or more, each once"),
+    ],
+)
+def test_settings_that_do_not_fit_get_one_line(distill, encoder_folder, tmp_path, capsys, command, message):
+    given = [str(part).replace("{encoder}", str(encoder_folder)) for part in command]
+    assert distill(*given) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert not list((tmp_path / "run").glob("student*"))
