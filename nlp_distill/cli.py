@@ -281,12 +281,6 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
         "--optimizer", choices=["adadelta", "adamw"], help="adadelta (lr 1.0, rho 0.95) in the paper"
     )
     _add_baseline_options(student)
-    student.add_argument(
-        "--baseline-epochs",
-        type=float,
-        metavar="N",
-        help="epochs of the student without the teacher (default: as many); fewer rows may want more of them",
-    )
     student.add_argument("--max-length", type=int, help="tokens a row")
     _add_transfer_options(parser)
     parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
@@ -370,6 +364,12 @@ def _add_bam_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_baseline_options(student) -> None:
+    student.add_argument(
+        "--baseline-epochs",
+        type=float,
+        metavar="N",
+        help="epochs of the student without the teacher (default: as many); fewer rows may want more of them",
+    )
     student.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
     )

@@ -75,7 +75,7 @@ def configure_tinybert(options: argparse.Namespace):
 
     given = {
         name: getattr(options, name)
-        for name in ("general", "relation_heads", "max_length", "temperature")
+        for name in ("general", "relation_heads", "max_length", "temperature", "baseline_epochs")
         if getattr(options, name) is not None
     }
     config = TinyBERTDistillation(shape=choose_shape(options))

@@ -315,6 +315,8 @@ class _Stages:
         def train(rate: float, with_seed: int, is_tuned: bool) -> dict[str, Any]:
             name = f"{arm}-lr{rate:g}" if is_tuned else arm
             given = {**training, "learning_rate": rate}
+            if self.config.baseline_epochs is not None:
+                given["num_train_epochs"] = self.config.baseline_epochs
             return self._train(name, with_seed, HardLabels(), self.data.train, start, inputs, given)
 
         rates = self.config.baseline_learning_rates

@@ -169,6 +169,8 @@ class TinyBERTDistillation:
         intermediate_training: fields of ``TrainingArguments`` over ``INTERMEDIATE`` and the task's epochs.
         prediction_training: the same over ``PREDICTION``; the baselines have them too.
         baseline_learning_rates: rates to try for each baseline; the best on validation (first seed) is taken.
+        baseline_epochs: epochs of the students that learn from labels alone; ``None`` for those of the prediction
+            stage, which sees every row several times an epoch where there are augmented copies.
         teacher_cache_gb: gigabytes of disk for the teacher's hidden states and attention, kept while a run lasts so
             that the teacher runs once over the rows and not in every epoch; more is not kept, 0 never.
         trust_remote_code: run code that comes with the teacher.
@@ -189,6 +191,7 @@ class TinyBERTDistillation:
     intermediate_training: Mapping[str, Any] = field(default_factory=dict)
     prediction_training: Mapping[str, Any] = field(default_factory=dict)
     baseline_learning_rates: tuple[float, ...] = ()
+    baseline_epochs: float | None = None
     teacher_cache_gb: float = 8.0
     trust_remote_code: bool = False
 
@@ -209,6 +212,8 @@ class TinyBERTDistillation:
         if self.general and "general" in self.without:
             raise InputError("a general student is given and left out at once; give one or the other")
         check_positive("temperature", self.temperature)
+        if self.baseline_epochs is not None:
+            check_positive("baseline_epochs", self.baseline_epochs)
         if self.max_length is not None:
             check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
         for rate in self.baseline_learning_rates:

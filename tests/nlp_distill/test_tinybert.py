@@ -134,6 +134,18 @@ def test_what_an_ablation_leaves_out_is_left_out(distill, tmp_path, part, arms):
         assert finished["inputs"]["settings"]["without"] == ["attention"]
 
 
+def test_baselines_can_have_epochs_of_their_own(distill, tmp_path):
+    assert distill("--baseline-epochs", 3) == 0
+    folders = ("general_only-seed0", "intermediate_only-seed0", "student-seed0")
+    epochs = [
+        json.loads((tmp_path / "run" / folder / "stage_finished.json").read_text())["result"]["training"][
+            "epochs"
+        ]
+        for folder in folders
+    ]
+    assert epochs == [3, 3, 1]
+
+
 def test_ablations_of_a_run_share_its_rows_and_what_the_teacher_computed(
     distill, tmp_path, monkeypatch, capsys
 ):
