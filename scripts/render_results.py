@@ -24,20 +24,124 @@ TITLES = {
     "bilstm_without_teacher": "BiLSTM, without the teacher",
     "bilstm_distilled": "BiLSTM, distilled",
 }
+FAMILIES = {
+    "tinybert_3x312": "TinyBERT, 3 layers of 312",
+    "tinybert_2x128": "TinyBERT, 2 layers of 128",
+}
+PARTS = {
+    "_without_teacher": "student, from random weights on labels",
+    "_general_only": "general student on labels",
+    "_intermediate_only": "+ intermediate stage, then labels",
+    "": "+ prediction stage: **distilled**",
+    "_without_general": "distilled, without general distillation",
+    "_without_intermediate": "distilled, without the intermediate stage",
+    "_without_prediction": "distilled, without the prediction stage",
+    "_without_augmentation": "distilled, without augmented rows",
+    "_without_attention": "distilled, without the attention term",
+    "_without_hidden": "distilled, without the hidden-state term",
+    "_without_embedding": "distilled, without the embedding term",
+}
+TASK_ORDER = (
+    "cola",
+    "sst2",
+    "sst2_10k",
+    "mrpc",
+    "stsb",
+    "qqp",
+    "mnli",
+    "qnli",
+    "rte",
+    "wnli",
+    "tweets",
+)
 
 
-def read_results(folder: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+Results = dict[str, dict[str, list[dict[str, Any]]]]
+
+
+def read_results(folder: Path) -> Results:
     """Result files as ``{task: {method: [one entry a seed]}}``, seeds in order."""
-    tasks: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    tasks: Results = defaultdict(lambda: defaultdict(list))
     for path in sorted(folder.glob("*/*/*.json"), key=lambda path: (path.parts[:-1], int(path.stem))):
         entry = json.loads(path.read_text(encoding="utf-8"))
         tasks[entry["task"]][entry["method"]].append(entry)
     return tasks
 
 
-def render_tables(tasks: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
-    """One Markdown table a task, and below it the share of the gap that distillation closed."""
-    return "\n\n".join(render_task(task, methods) for task, methods in sorted(tasks.items()))
+def render_tables(tasks: Results) -> str:
+    """A table a task for the methods of one task; then a table a student with the tasks side by side."""
+    own = {
+        task: {method: entries for method, entries in methods.items() if find_family(method) is None}
+        for task, methods in tasks.items()
+    }
+    # A teacher alone says nothing that the tables side by side do not say.
+    shown = {
+        task: methods for task, methods in own.items() if set(methods) != {"teacher"} or len(tasks[task]) == 1
+    }
+    families = {find_family(method) for methods in tasks.values() for method in methods} - {None}
+    tables = [render_task(task, methods) for task, methods in sorted(shown.items())]
+    tables += [render_family(family, tasks) for family in FAMILIES if family in families]
+    return "\n\n".join(tables)
+
+
+def find_family(method: str) -> str | None:
+    """The student whose table a method belongs to; ``None`` for those with a table a task."""
+    return next(
+        (name for name in FAMILIES if method == name or method.startswith((f"{name}_", f"{name} "))), None
+    )
+
+
+def render_family(family: str, tasks: Results) -> str:
+    """One row a method, one column a task: the means over seeds, and what is kept of the teachers' average."""
+    columns = [
+        task for task in TASK_ORDER if any(find_family(method) == family for method in tasks.get(task, {}))
+    ]
+    methods = {method for task in columns for method in tasks[task] if find_family(method) == family}
+    rows = [
+        name
+        for name in ("teacher", *(family + part for part in PARTS))
+        if name == "teacher" or name in methods
+    ]
+    rows += sorted(methods - set(rows))
+    metrics = [next(iter(next(iter(tasks[task].values()))[0]["metrics"])) for task in columns]
+    header = [f"{task} ({metric.replace('_', ' ')})" for task, metric in zip(columns, metrics, strict=True)]
+    lines = [
+        f"**{FAMILIES[family]}**",
+        "",
+        "| model | " + " | ".join([*header, "average", "of the teachers'", "without CoLA", "seeds"]) + " |",
+        "|---|" + "---:|" * (len(columns) + 4),
+    ]
+    means = {row: _mean_scores(row, columns, tasks) for row in rows}
+    for row in rows:
+        found = means[row]
+        cells = ["" if score is None else f"{100 * score:.1f}" for score in found]
+        cells += _compare_averages(columns, found, means["teacher"])
+        seeds = {entry["seed"] for task in columns for entry in tasks[task].get(row, [])}
+        title = TITLES.get(row) or PARTS.get(row.removeprefix(family), row)
+        lines.append(f"| {title} | " + " | ".join([*cells, ", ".join(map(str, sorted(seeds)))]) + " |")
+    return "\n".join(lines)
+
+
+def _mean_scores(row: str, columns: list[str], tasks: Results) -> list[float | None]:
+    """A method's mean score on each task; ``None`` where it has none."""
+    scores = ([entry["score"] for entry in tasks[task].get(row, [])] for task in columns)
+    return [fmean(found) if found else None for found in scores]
+
+
+def _compare_averages(columns: list[str], own: list[float | None], teacher: list[float | None]) -> list[str]:
+    """Average, share of the teachers' average, and that share without CoLA; blank where a task is missing."""
+    pairs = [(task, a, b) for task, a, b in zip(columns, own, teacher, strict=True)]
+    if len(columns) < 2 or any(a is None or b is None for _, a, b in pairs):
+        return ["", "", ""]
+    known = [(task, float(a or 0.0), float(b or 0.0)) for task, a, b in pairs]
+    average, reference = (fmean(score[index] for score in known) for index in (1, 2))
+    rest = [score for score in known if score[0] != "cola"]
+    kept = sum(score[1] for score in rest) / sum(score[2] for score in rest)
+    return [
+        f"**{100 * average:.1f}**",
+        f"{average / reference:.1%}",
+        f"{kept:.1%}" if len(rest) < len(known) else "",
+    ]
 
 
 def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:

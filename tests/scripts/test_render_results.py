@@ -71,6 +71,32 @@ def test_other_methods_follow_and_selection_on_the_reported_rows_is_marked(rende
     assert lines[5].startswith("| another | 40.0 | 80.0% |") and len(lines) == 6
 
 
+def test_students_of_several_tasks_stand_in_one_table(render, tmp_path: Path) -> None:
+    for task, teacher, without, student in (
+        ("cola", 0.4, 0.1, 0.3),
+        ("rte", 0.6, 0.5, 0.6),
+        ("sst2_10k", 0.9, 0.8, 0.85),
+    ):
+        publish(tmp_path, "teacher", task, 0, teacher, 1000)
+        publish(tmp_path, "tinybert_3x312_without_teacher", task, 0, without, 500)
+        for seed in (0, 1):
+            publish(tmp_path, "tinybert_3x312", task, seed, student + 0.01 * (2 * seed - 1), 500)
+    publish(tmp_path, "tinybert_3x312_without_hidden", "rte", 0, 0.55, 500)
+    tables = render.render_tables(render.read_results(tmp_path))
+    assert (
+        tables
+        == """\
+**TinyBERT, 3 layers of 312**
+
+| model | cola (accuracy) | sst2_10k (accuracy) | rte (accuracy) | average | of the teachers' | without CoLA | seeds |
+|---|---:|---:|---:|---:|---:|---:|---:|
+| teacher, fine-tuned | 40.0 | 90.0 | 60.0 | **63.3** | 100.0% | 100.0% | 0 |
+| student, from random weights on labels | 10.0 | 80.0 | 50.0 | **46.7** | 73.7% | 86.7% | 0 |
+| + prediction stage: **distilled** | 30.0 | 85.0 | 60.0 | **58.3** | 92.1% | 96.7% | 0, 1 |
+| distilled, without the hidden-state term |  |  | 55.0 |  |  |  | 0 |"""
+    )
+
+
 def test_a_sample_of_the_official_rows_is_called_one(render, tmp_path: Path) -> None:
     source = "GLUE folder, qqp (train is a sample, 8 of 90 rows; test is a sample, 1 of 40 rows)"
     publish(tmp_path, "teacher", "qqp", 0, 0.5, 10_000_000, data_source=source)
