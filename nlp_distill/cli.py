@@ -23,6 +23,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill export                a student as one file that runs without torch
   nlp-distill evaluate              score saved models on a task's test split
 
 `data-augment --help` explains how transfer sets are made.
@@ -184,6 +185,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_suite_options(bam)
     _add_bam_options(bam)
 
+    export = _add(commands, "export", "a student as one file that runs without torch", False)
+    _add_export_options(export)
+
     evaluate = _add(commands, "evaluate", "score saved models on a task's test split", False)
     _add_data_options(evaluate)
     evaluate.add_argument(
@@ -284,6 +288,31 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
     student.add_argument("--max-length", type=int, help="tokens a row")
     _add_transfer_options(parser)
     parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    _add_common_options(parser)
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("student", metavar="STUDENT", help="folder of a saved model, or a hub name")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the files go")
+    parser.add_argument(
+        "--format", default="onnx", choices=["onnx", "exported-program"], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quantize",
+        default="none",
+        choices=["none", "int8-dynamic", "int8-static"],
+        help="int8 weights, and with int8-static int8 activations (default: %(default)s)",
+    )
+    parser.add_argument("--task", help="of a multi-task model: the task to export")
+    parser.add_argument(
+        "--max-length", type=int, help="tokens a row (default: 128, or what the model has positions for)"
+    )
+    parser.add_argument("--opset", type=int, default=18, help="of ONNX (default: %(default)s)")
+    parser.add_argument(
+        "--sample-file", metavar="FILE", help="rows that the exported model is compared (and calibrated) on"
+    )
+    parser.add_argument("--text-column", metavar="NAME")
+    parser.add_argument("--text-pair-column", metavar="NAME")
     _add_common_options(parser)
 
 

@@ -77,16 +77,22 @@ def check_max_length(model, max_length: int) -> None:
     Raises:
         InputError: if ``max_length`` is above the model's ``max_position_embeddings``.
     """
-    positions = getattr(model.config, "max_position_embeddings", None)
-    embeddings = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
-    padding = getattr(embeddings[0], "padding_idx", None) if embeddings else None
-    if positions and padding is not None:
-        positions -= padding + 1  # RoBERTa counts positions from the padding token on
+    positions = count_positions(model)
     if positions and max_length > positions:
         raise InputError(
             f"max_length is {max_length}, but {model.config.name_or_path or 'the model'} reads at most {positions} "
             f"tokens; give --max-length {positions} or less"
         )
+
+
+def count_positions(model) -> int | None:
+    """Tokens that a model has positions for; ``None`` where any number is read."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    embeddings = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    padding = getattr(embeddings[0], "padding_idx", None) if embeddings else None
+    if positions and padding is not None:
+        positions -= padding + 1  # RoBERTa counts positions from the padding token on
+    return positions
 
 
 def _check_name(name: str | Path, is_tokenizer: bool) -> bool:

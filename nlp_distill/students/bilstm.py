@@ -192,8 +192,9 @@ class BiLSTMForSequenceClassification(PreTrainedModel):
                 )
             second = token_type_ids != 0
             sides = torch.cat([real & ~second, real & second])
-            first_state, second_state = self._encode(input_ids.repeat(2, 1), sides).chunk(2)
-            features = pair_features(first_state, second_state)
+            states = self._encode(input_ids.repeat(2, 1), sides)
+            rows = input_ids.shape[0]  # chunk(2) would fix the batch size of an exported model
+            features = pair_features(states[:rows], states[rows:])
         else:
             features = self._encode(input_ids, real)
         logits = self.classifier(self.dropout(torch.relu(self.hidden(features))))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .lstm_op import run_module
+
 
 class BiLSTMEncoder(nn.Module):
     """One bidirectional LSTM layer that returns each row's last state in both directions.
@@ -29,11 +31,17 @@ class BiLSTMEncoder(nn.Module):
         last = (lengths - 1).clamp(min=0)
         position = torch.arange(embedded.shape[1], device=embedded.device)
         mirrored = (last[:, None] - position).clamp(min=0)[:, :, None].expand_as(embedded)
-        forward_states, _ = self.forward_lstm(embedded)
-        backward_states, _ = self.backward_lstm(embedded.gather(1, mirrored))
+        forward_states = self._run(self.forward_lstm, embedded)
+        backward_states = self._run(self.backward_lstm, embedded.gather(1, mirrored))
         at_last = last[:, None, None].expand(-1, 1, forward_states.shape[2])
         states = torch.cat([forward_states.gather(1, at_last), backward_states.gather(1, at_last)], dim=2)
         return states.squeeze(1) * (lengths > 0)[:, None].to(states.dtype)
+
+    @staticmethod
+    def _run(lstm: nn.LSTM, inputs: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            return run_module(lstm, inputs)
+        return lstm(inputs)[0]
 
 
 def compact_rows(input_ids: Tensor, keep: Tensor, fill: int) -> tuple[Tensor, Tensor]:

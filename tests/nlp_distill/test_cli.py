@@ -34,6 +34,7 @@ COMMANDS = [
     ["distill", "tinybert"],
     ["distill", "mt-dnn"],
     ["distill", "bam"],
+    ["export"],
     ["evaluate"],
 ]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}

@@ -1,0 +1,128 @@
+"""``nlp-distill export``: a student as one file that runs anywhere, with proof that it gives the same answers."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from data_augment.errors import InputError
+from nlp_distill.limits import check_whole
+from nlp_distill.processes import is_main_process
+from nlp_distill.stages import make_folder, run_stage, write_json
+
+PARITY_ROWS = 1000
+MAX_LENGTH = 128  # tokens a row, where the model has positions for them
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from transformers import AutoTokenizer
+
+    from nlp_distill.export import export_model, measure_parity
+    from nlp_distill.hashes import hash_tokenizer, hash_weights
+    from nlp_distill.models import check_max_length, count_positions, load_pretrained
+    from nlp_distill.training import MIN_LENGTH
+
+    model = load_student(options)
+    tokenizer = load_pretrained(AutoTokenizer, options.student)
+    max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
+    check_whole("max_length", max_length, at_least=MIN_LENGTH)
+    check_max_length(model, max_length)
+    texts, is_pair = read_samples(options, tokenizer)
+    output = Path(options.output)
+    make_folder(output.parent)
+    settings = {
+        "form": options.format,
+        "quantize": options.quantize,
+        "max_length": max_length,
+        "opset": options.opset,
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        calibration = texts if options.sample_file else ()
+        export_model(model, tokenizer, folder, is_pair=is_pair, calibration=calibration, **settings)
+        parity = measure_parity(model, tokenizer, folder, texts, max_length)
+        size = sum(path.stat().st_size for path in folder.glob("model.*"))
+        return {
+            "parity": parity,
+            "bytes": size,
+            "parity_on": "sample" if options.sample_file else "random tokens",
+        }
+
+    inputs = {
+        "student": hash_weights(model),
+        "tokenizer": hash_tokenizer(tokenizer),
+        **settings,
+        "texts": len(texts),
+    }
+    result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
+    if is_main_process():
+        write_json(output / "parity.json", result)
+        show(result, model, output)
+
+
+def load_student(options: argparse.Namespace):
+    """The classifier to export: a saved one, or one task of a multi-task model.
+
+    Raises:
+        InputError: for a multi-task model without ``--task``, or the other way round.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    from nlp_distill.models import load_classifier, load_pretrained
+    from nlp_distill.students import MultiTaskConfig
+
+    config = load_pretrained(AutoConfig, options.student)
+    if not isinstance(config, MultiTaskConfig):
+        if options.task:
+            raise InputError(f"{options.student} is no multi-task model; leave out --task")
+        return load_classifier(options.student)
+    names = [head.name for head in config.list_heads()]
+    if options.task is None:
+        raise InputError(f"{options.student} is a multi-task model; give --task, one of {', '.join(names)}")
+    return load_pretrained(AutoModel, options.student).for_task(options.task)
+
+
+def read_samples(options: argparse.Namespace, tokenizer: Any) -> tuple[list[Any], bool | None]:
+    """Texts that the exported model is compared on: rows of a file, or random words of the vocabulary.
+
+    Returns:
+        Up to ``PARITY_ROWS`` texts or pairs, and whether they are pairs (``None`` where nobody said so).
+    """
+    import numpy as np
+
+    from data_augment.rows import read_rows
+
+    if options.sample_file is None:
+        source = np.random.default_rng(0)
+        words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
+        drawn = (source.choice(words, size=source.integers(1, 40)) for _ in range(100))
+        return [" ".join(row) for row in drawn], None
+    if options.text_column is None:
+        raise InputError(f"{options.sample_file} is given without a text column; name it with --text-column")
+    columns = [options.text_column, *([options.text_pair_column] if options.text_pair_column else [])]
+    rows = []
+    for row in read_rows(Path(options.sample_file), required_columns=tuple(columns)):
+        texts = tuple(str(row[column]) for column in columns)
+        rows.append(texts if len(texts) == 2 else texts[0])
+        if len(rows) == PARITY_ROWS:
+            break
+    if not rows:
+        raise InputError(f"{options.sample_file} has no rows to compare the exported model on")
+    return rows, len(columns) == 2
+
+
+def show(result: dict[str, Any], model: Any, output: Path) -> None:
+    """Say what was written and how near it is."""
+    parity = result["parity"]
+    before = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    smaller = before / max(result["bytes"], 1)
+    compared = f"{parity['rows']} texts ({result['parity_on']})"
+    print(
+        f"saved {output}: {result['bytes'] / 1e6:.1f} MB, {smaller:.1f}x smaller than in torch; on {compared} "
+        f"logits differ by at most {parity['max_abs_difference']:.2g} and {parity['argmax_agreement']:.1%} of the "
+        "answers are the same"
+    )
+    if (output / "runtime.py").exists():
+        example = json.dumps("a text")
+        print(f"try it: python {output / 'runtime.py'} {output} {example}")

@@ -1,0 +1,300 @@
+"""Write a student as one file that runs without Python's training stack, and show that it gives the same answers."""
+
+import inspect
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from data_augment.errors import InputError
+from nlp_distill import runtime
+from nlp_distill.models import count_positions
+from nlp_distill.students import BiLSTMForSequenceClassification
+from nlp_distill.teachers import read_labels
+
+FORMATS = ("onnx", "exported-program")
+QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
+OPSET = 18
+PROGRAM = "model.pt2"
+CALIBRATION_ROWS = 200
+
+Text = str | tuple[str, str]
+
+
+class LogitsOnly(nn.Module):
+    """A model that takes tensors in a fixed order and returns its logits, as exporters want it."""
+
+    def __init__(self, model: PreTrainedModel, names: Sequence[str]):
+        super().__init__()
+        self.model = model
+        self.names = list(names)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, tensors, strict=True))).logits
+
+
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    form: str = "onnx",
+    quantize: str = "none",
+    max_length: int = 128,
+    is_pair: bool | None = None,
+    calibration: Sequence[Text] = (),
+    opset: int = OPSET,
+) -> None:
+    """Write ``model`` into ``folder`` with its tokenizer, and for ONNX with the runtime that answers with it.
+
+    Args:
+        model: any sequence classifier: BERT-like, the BiLSTM, one task of a multi-task model.
+        tokenizer: its fast tokenizer.
+        folder: an existing folder.
+        form: ``onnx``, or ``exported-program`` (``torch.export``, for programs in torch).
+        quantize: ``none``; ``int8-dynamic`` (weights int8, activations as they come); ``int8-static`` (activations too,
+            by ranges seen on ``calibration``).
+        max_length: tokens a row; longer texts are cut.
+        is_pair: whether the model compares two texts; ``None`` where that is not known.
+        calibration: texts like those to come, for ``int8-static``.
+        opset: version of the ONNX operators.
+
+    Raises:
+        InputError: for an unknown form or quantisation, a tokenizer that is not fast, packages that are missing, or
+            quantisation without what it needs.
+    """
+    check_choice("format", form, FORMATS)
+    check_choice("quantize", quantize, QUANTISATIONS)
+    if form != "onnx" and quantize != "none":
+        raise InputError(f"--quantize {quantize} is for ONNX models; leave it out with --format {form}")
+    if quantize == "int8-static" and not calibration:
+        raise InputError(
+            "int8-static needs texts like those to come, to see the range of activations; give them"
+        )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise InputError(
+            f"{type(tokenizer).__name__} is no fast tokenizer, and tokenizer.json can hold no other"
+        )
+    names = list_inputs(model, tokenizer)
+    wrapped = LogitsOnly(model.eval(), names)
+    example = make_example(names, tokenizer)
+    length = torch.export.Dim("seq", max=count_positions(model))
+    shapes = {"tensors": tuple({0: torch.export.Dim("batch"), 1: length} for _ in names)}
+    if form == "onnx":
+        check_onnx(opset)
+        path = folder / runtime.MODEL
+        write_onnx(wrapped, example, names, shapes, path, opset)
+        if quantize != "none":
+            quantise(path, quantize, calibrate(calibration, tokenizer, names, max_length))
+        shutil.copy2(runtime.__file__, folder / "runtime.py")
+    else:
+        program = torch.export.export(wrapped, example, dynamic_shapes=shapes)
+        torch.export.save(program, folder / PROGRAM)
+    write_tokenizer(backend, folder)
+    settings = {
+        "labels": list(read_labels(model.config)),
+        "max_length": max_length,
+        "is_pair": is_pair,
+        "inputs": names,
+        "pad_token_id": tokenizer.pad_token_id,
+        "format": form,
+        "quantize": quantize,
+    }
+    (folder / runtime.SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def list_inputs(model: PreTrainedModel, tokenizer: Any) -> list[str]:
+    """The tensors that the model reads: ids, mask, and token types where they make a difference."""
+    accepted = inspect.signature(model.forward).parameters
+    reads_types = "token_type_ids" in accepted and "token_type_ids" in tokenizer.model_input_names
+    if isinstance(model, BiLSTMForSequenceClassification):
+        reads_types = model.config.pair
+    return ["input_ids", "attention_mask", *(["token_type_ids"] if reads_types else [])]
+
+
+def make_example(names: Sequence[str], tokenizer: Any) -> tuple[Tensor, ...]:
+    """Two rows of different lengths, with tokens of a first and a second text: what the exporter traces."""
+    ids = torch.full((2, 7), tokenizer.pad_token_id)
+    ids[0] = torch.arange(7) + 5
+    ids[1, :5] = torch.arange(5) + 5
+    columns = {"input_ids": ids, "attention_mask": torch.ones(2, 7, dtype=torch.long)}
+    columns["attention_mask"][1, 5:] = 0
+    columns["token_type_ids"] = torch.zeros(2, 7, dtype=torch.long)
+    columns["token_type_ids"][:, 3:5] = 1
+    return tuple(columns[name] for name in names)
+
+
+def write_onnx(
+    wrapped: nn.Module,
+    example: tuple[Tensor, ...],
+    names: Sequence[str],
+    shapes: dict[str, Any],
+    path: Path,
+    opset: int,
+) -> None:
+    """Export with any batch size and any length."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that nobody asked about
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            wrapped,
+            example,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=list(names),
+            output_names=["logits"],
+            opset_version=opset,
+            custom_translation_table={torch.ops.nlp_distill.lstm.default: make_lstm()},
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+def make_lstm() -> Any:
+    """The ONNX form of ``nlp_distill::lstm``; ONNX orders the gates i, o, f, g where torch has i, f, g, o."""
+    from onnxscript import opset18 as op
+
+    def lstm(inputs, weight_ih, weight_hh, bias_ih, bias_hh):
+        hidden = int(weight_hh.shape[1])
+
+        def reorder(weights):
+            i, f, g, o = (
+                op.Slice(
+                    weights, op.Constant(value_ints=[n * hidden]), op.Constant(value_ints=[(n + 1) * hidden])
+                )
+                for n in range(4)
+            )
+            return op.Unsqueeze(op.Concat(i, o, f, g, axis=0), op.Constant(value_ints=[0]))
+
+        biases = op.Concat(reorder(bias_ih), reorder(bias_hh), axis=1)
+        states, _, _ = op.LSTM(
+            op.Transpose(inputs, perm=[1, 0, 2]),
+            reorder(weight_ih),
+            reorder(weight_hh),
+            biases,
+            hidden_size=hidden,
+        )
+        return op.Transpose(op.Squeeze(states, op.Constant(value_ints=[1])), perm=[1, 0, 2])
+
+    return lstm
+
+
+def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]]) -> None:
+    """Replace a model by its int8 form, in place."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def get_next(self):
+            return next(rows, None)
+
+    prepared, written = path.with_suffix(".prepared.onnx"), path.with_suffix(".int8.onnx")
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser's advice is for its own authors
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    if kind == "int8-dynamic":
+        quantize_dynamic(str(prepared), str(written), weight_type=QuantType.QInt8, per_channel=True)
+    else:
+        quantize_static(str(prepared), str(written), Reader(), weight_type=QuantType.QInt8, per_channel=True)
+    prepared.unlink()
+    written.replace(path)
+
+
+def calibrate(
+    texts: Sequence[Text], tokenizer: Any, names: Sequence[str], max_length: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """One text at a time as the model's inputs."""
+    for text in texts[:CALIBRATION_ROWS]:
+        encoded = encode(tokenizer, [text], names, max_length)
+        yield {name: tensor.numpy() for name, tensor in encoded.items()}
+
+
+def encode(tokenizer: Any, texts: Sequence[Text], names: Sequence[str], max_length: int) -> dict[str, Tensor]:
+    """Texts, or pairs of them, as the model's inputs."""
+    pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
+    first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    given = (first,) if second[0] is None else (first, second)
+    encoded = tokenizer(
+        *given,
+        truncation=True,
+        max_length=max_length,
+        padding=True,
+        return_tensors="pt",
+        return_token_type_ids="token_type_ids" in names,
+    )
+    return {name: encoded[name] for name in names}
+
+
+def write_tokenizer(backend: Any, folder: Path) -> None:
+    """The tokenizer alone, without padding and truncation, which are the runtime's business."""
+    definition = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    (folder / runtime.TOKENIZER).write_text(json.dumps(definition, ensure_ascii=False), encoding="utf-8")
+
+
+def measure_parity(
+    model: PreTrainedModel, tokenizer: Any, folder: Path, texts: Sequence[Text], max_length: int
+) -> dict[str, Any]:
+    """How near the exported model's answers are to the model's own.
+
+    Returns:
+        ``{"rows", "max_abs_difference", "argmax_agreement"}``: of logits; the agreement is 1 for a regression.
+    """
+    form = json.loads((folder / runtime.SETTINGS).read_text())
+    names = form["inputs"]
+    expected, found = [], []
+    if form["format"] == "onnx":
+        classifier = runtime.Classifier(folder)
+        found = [classifier.compute_logits([text])[0] for text in texts]
+    else:
+        program = torch.export.load(folder / PROGRAM).module()
+    with torch.no_grad():
+        for text in texts:
+            encoded = encode(tokenizer, [text], names, max_length)
+            expected.append(model.eval()(**encoded).logits[0].numpy())
+            if form["format"] != "onnx":
+                found.append(program(*encoded.values())[0].numpy())
+    own, other = np.stack(expected), np.stack(found)
+    same = 1.0 if own.shape[1] == 1 else float((own.argmax(1) == other.argmax(1)).mean())
+    return {
+        "rows": len(own),
+        "max_abs_difference": float(np.abs(own - other).max()),
+        "argmax_agreement": same,
+    }
+
+
+def check_choice(name: str, given: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that is none of ``allowed``.
+
+    Raises:
+        InputError: naming them.
+    """
+    if given not in allowed:
+        raise InputError(f"{name} is {given!r}; give one of {', '.join(allowed)}")
+
+
+def check_onnx(opset: int) -> None:
+    """Refuse where the packages are missing or the operators are too old for the exporter.
+
+    Raises:
+        InputError: saying what to install or to give.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise InputError(
+                f"exporting to ONNX needs {package}; run `pip install nlp_distill[onnx]`"
+            ) from None
+    if not OPSET <= opset <= 23:
+        raise InputError(
+            f"opset is {opset}; the exporter writes {OPSET} to 23, and older runtimes need a new one"
+        )

@@ -1,0 +1,126 @@
+"""Answer with an exported model. All it needs is onnxruntime, tokenizers and NumPy; this one file is the whole runtime.
+
+    from runtime import Classifier
+    Classifier("exported")(["what a lovely day"])   # [{"label": "positive", "score": 0.98}]
+
+or, without Python code, ``python runtime.py exported "what a lovely day"``. ``nlp-distill export`` puts a copy of this
+file beside the model.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+MODEL, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "runtime.json"
+
+Text = str | tuple[str, str]
+
+
+class Classifier:
+    """A classifier or regressor in a folder that ``nlp-distill export`` made.
+
+    Args:
+        folder: holds model.onnx, tokenizer.json and runtime.json.
+        threads: of onnxruntime; ``None`` for as many as it likes.
+        batch_size: rows in one call of the model.
+
+    Raises:
+        ValueError: if the folder lacks one of the files.
+    """
+
+    def __init__(self, folder: str | Path, threads: int | None = None, batch_size: int = 32):
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        folder = Path(folder)
+        for name in (MODEL, TOKENIZER, SETTINGS):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder} holds no {name}; give a folder that `nlp-distill export` made")
+        self.settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        self.labels: list[str] = self.settings["labels"]
+        self.batch_size = batch_size
+        self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.settings["max_length"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(
+            str(folder / MODEL), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, texts: Sequence[Text]) -> list[dict]:
+        """The likeliest label and its probability for each text, or ``{"value": ...}`` of a regression.
+
+        Args:
+            texts: strings, or (first, second) tuples for a task of pairs.
+        """
+        if not self.labels:
+            return [{"value": float(value)} for value in self.compute_logits(texts)[:, 0]]
+        probabilities = self.compute_probabilities(texts)
+        best = probabilities.argmax(axis=1)
+        return [
+            {"label": self.labels[label], "score": float(row[label])}
+            for label, row in zip(best, probabilities, strict=True)
+        ]
+
+    def compute_probabilities(self, texts: Sequence[Text]) -> np.ndarray:
+        """softmax of the logits: (texts, labels)."""
+        logits = self.compute_logits(texts)
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponents / exponents.sum(axis=1, keepdims=True)
+
+    def compute_logits(self, texts: Sequence[Text]) -> np.ndarray:
+        """The model's raw outputs: (texts, labels) float32, (texts, 1) of a regression.
+
+        Raises:
+            TypeError: for what is neither a string nor a pair of strings, or one where the other is needed.
+        """
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one string")
+        encoded = self.tokenizer.encode_batch([self._check(text) for text in texts])
+        width = len(self.labels) or 1
+        logits = np.empty((len(encoded), width), dtype=np.float32)
+        # Texts of similar length go together, so that little is computed on padding.
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            logits[chosen] = self._run([encoded[index] for index in chosen])
+        return logits
+
+    def _check(self, text: Text) -> Text:
+        is_pair = (
+            isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(part, str) for part in text)
+        )
+        if self.settings["is_pair"] is True and not is_pair:
+            raise TypeError(f"this model compares two texts; give (first, second), not {text!r}")
+        if not is_pair and not isinstance(text, str):
+            raise TypeError(f"a text is a string, or (first, second) for a pair, not {text!r}")
+        return (text[0], text[1]) if is_pair else text
+
+    def _run(self, encoded: list) -> np.ndarray:
+        width = max(max(len(one.ids) for one in encoded), 1)
+        shape = (len(encoded), width)
+        columns = {
+            "input_ids": np.full(shape, self.settings["pad_token_id"], dtype=np.int64),
+            "attention_mask": np.zeros(shape, dtype=np.int64),
+            "token_type_ids": np.zeros(shape, dtype=np.int64),
+        }
+        for row, one in enumerate(encoded):
+            length = len(one.ids)
+            columns["input_ids"][row, :length] = one.ids
+            columns["attention_mask"][row, :length] = 1
+            columns["token_type_ids"][row, :length] = one.type_ids
+        inputs = {name: columns[name] for name in self.settings["inputs"]}
+        return self.session.run(["logits"], inputs)[0]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python runtime.py FOLDER TEXT ...")
+    for answer in Classifier(sys.argv[1])(sys.argv[2:]):
+        print(json.dumps(answer, ensure_ascii=False))

@@ -1,0 +1,219 @@
+"""Export: every kind of student gives the same answers from its file, with and without int8, and without torch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from nlp_distill.runtime import Classifier
+from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification, MultiTaskModel, TaskHead
+
+pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+
+TEXTS = ["good", "a very good film but the plot was dull and bad", "never", "it is fine"]
+TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 2}
+LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+
+
+def build(kind, tokenizer, make_bert):
+    size = {"vocab_size": len(tokenizer), "pad_token_id": 0, **LABELS}
+    torch.manual_seed(0)
+    if kind == "bert":
+        return make_bert(labels=("bad", "good"))
+    if kind == "roberta":
+        return RobertaForSequenceClassification(RobertaConfig(type_vocab_size=2, **TINY, **size))
+    if kind == "electra":
+        return ElectraForSequenceClassification(ElectraConfig(embedding_size=8, **TINY, **size))
+    if kind == "distilbert":
+        return DistilBertForSequenceClassification(
+            DistilBertConfig(dim=16, hidden_dim=16, n_heads=2, n_layers=2, **size)
+        )
+    shape = {"embedding_size": 8, "hidden_size": 8, "head_size": 8, "ignored_token_ids": [2, 3]}
+    return BiLSTMForSequenceClassification(BiLSTMConfig(pair="pair" in kind, **shape, **size))
+
+
+@pytest.fixture
+def save(tokenizer, make_bert, tmp_path):
+    def save(kind):
+        folder = tmp_path / kind.replace(" ", "_")
+        build(kind, tokenizer, make_bert).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def torch_logits(folder, texts):
+    model, tokenizer = (
+        kind.from_pretrained(folder) for kind in (AutoModelForSequenceClassification, AutoTokenizer)
+    )
+    rows = []
+    for text in texts:
+        encoded = tokenizer(*([text] if isinstance(text, str) else text), return_tensors="pt")
+        if "DistilBert" in type(model).__name__:
+            encoded.pop("token_type_ids", None)
+        with torch.no_grad():
+            rows.append(model.eval()(**encoded).logits[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "bilstm"])
+def test_every_student_answers_from_its_file_as_in_torch(save, run_cli, tmp_path, kind):
+    student, output = save(kind), tmp_path / "exported"
+    assert run_cli("export", student, "--output", output) == 0
+    classifier = Classifier(output, threads=1)
+    # In one batch, with padding, and one at a time.
+    expected = torch_logits(student, TEXTS)
+    np.testing.assert_allclose(classifier.compute_logits(TEXTS), expected, atol=1e-4)
+    np.testing.assert_allclose(classifier.compute_logits(TEXTS[1:2]), expected[1:2], atol=1e-4)
+    answers = classifier(TEXTS)
+    probabilities = torch.tensor(expected).softmax(-1).numpy()
+    assert [answer["label"] for answer in answers] == [("bad", "good")[best] for best in expected.argmax(1)]
+    assert [answer["score"] for answer in answers] == pytest.approx(probabilities.max(1).tolist(), abs=1e-4)
+    parity = json.loads((output / "parity.json").read_text())["parity"]
+    assert parity["max_abs_difference"] < 1e-4 and parity["argmax_agreement"] == 1
+
+
+def test_a_second_export_in_one_process_reads_texts_of_any_length_too(save, run_cli, tmp_path):
+    student = save("bilstm")
+    for number in (1, 2):
+        assert run_cli("export", student, "--output", tmp_path / f"out{number}") == 0
+        expected = torch_logits(student, TEXTS)
+        found = Classifier(tmp_path / f"out{number}").compute_logits(TEXTS)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "bilstm pair"])
+def test_pairs_keep_their_sides(save, run_cli, tmp_path, kind):
+    student, output = save(kind), tmp_path / "exported"
+    rows = tmp_path / "rows.jsonl"
+    pairs = [(text, other) for text in TEXTS for other in TEXTS]
+    rows.write_text("\n".join(json.dumps({"a": a, "b": b}) for a, b in pairs))
+    columns = ["--sample-file", rows, "--text-column", "a", "--text-pair-column", "b"]
+    assert run_cli("export", student, "--output", output, *columns) == 0
+    classifier = Classifier(output)
+    np.testing.assert_allclose(classifier.compute_logits(pairs), torch_logits(student, pairs), atol=1e-4)
+    assert json.loads((output / "parity.json").read_text())["parity"]["rows"] == 16
+    swapped = classifier.compute_logits([pair[::-1] for pair in pairs])
+    assert np.abs(swapped - classifier.compute_logits(pairs)).max() > 1e-3
+    with pytest.raises(TypeError, match="compares two texts"):
+        classifier(["one text"])
+
+
+@pytest.mark.parametrize("quantize", ["int8-dynamic", "int8-static"])
+@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+def test_int8_is_smaller_and_answers_nearly_the_same(save, run_cli, tmp_path, kind, quantize):
+    student = save(kind)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS * 5))
+    sample = ["--sample-file", rows, "--text-column", "text"]
+    sizes = {}
+    for form in ("none", quantize):
+        assert run_cli("export", student, "--output", tmp_path / form, "--quantize", form, *sample) == 0
+        weights = _count_weight_bytes(tmp_path / form / "model.onnx")
+        sizes[form] = weights
+    parity = json.loads((tmp_path / quantize / "parity.json").read_text())["parity"]
+    assert sizes[quantize] < 0.8 * sizes["none"]
+    assert 0 < parity["max_abs_difference"] < 0.5
+    assert not list((tmp_path / quantize).glob("*prepared*"))
+
+
+def _count_weight_bytes(path):
+    import onnx
+
+    return sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
+
+
+def test_a_regression_answers_with_values(make_bert, tokenizer, run_cli, tmp_path):
+    make_bert(labels=()).save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    assert run_cli("export", tmp_path / "m", "--output", tmp_path / "out") == 0
+    answers = Classifier(tmp_path / "out")(TEXTS)
+    assert [answer["value"] for answer in answers] == pytest.approx(
+        torch_logits(tmp_path / "m", TEXTS)[:, 0].tolist(), abs=1e-4
+    )
+
+
+def test_a_task_of_a_multi_task_model_is_exported_alone(make_bert, tokenizer, run_cli, tmp_path, capsys):
+    heads = [
+        TaskHead("films", ("bad", "good")),
+        TaskHead("entailment", ("no", "yes"), is_pair=True, head="san"),
+    ]
+    model = MultiTaskModel.from_encoder(make_bert(), heads)
+    model.save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    assert run_cli("export", tmp_path / "m", "--output", tmp_path / "out") == 2
+    assert "give --task, one of films, entailment" in capsys.readouterr().err
+    assert run_cli("export", tmp_path / "m", "--output", tmp_path / "out", "--task", "films") == 0
+    model.for_task("films").save_pretrained(tmp_path / "films")
+    tokenizer.save_pretrained(tmp_path / "films")
+    expected = torch_logits(tmp_path / "films", TEXTS)
+    np.testing.assert_allclose(Classifier(tmp_path / "out").compute_logits(TEXTS), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+def test_an_exported_program_answers_in_torch(save, run_cli, tmp_path, capsys, kind):
+    assert run_cli("export", save(kind), "--output", tmp_path / "out", "--format", "exported-program") == 0
+    assert (tmp_path / "out" / "model.pt2").exists() and "100.0% of the answers" in capsys.readouterr().out
+
+
+def test_the_runtime_needs_neither_torch_nor_this_package(save, run_cli, tmp_path):
+    output = tmp_path / "exported"
+    assert run_cli("export", save("bilstm"), "--output", output) == 0
+    program = f"""
+import sys, time
+for name in ("torch", "transformers", "nlp_distill", "data_augment"):
+    sys.modules[name] = None  # importing it fails
+sys.path.insert(0, {str(output)!r})
+from runtime import Classifier
+answers = Classifier({str(output)!r})(["good film", "dull"])
+assert {{answer["label"] for answer in answers}} <= {{"bad", "good"}}
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    script = [sys.executable, output / "runtime.py", output, "good film"]
+    done = subprocess.run(list(map(str, script)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["label"] in ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{student}", "--quantize", "int8-static"], "needs texts like those to come"),
+        (["{student}", "--format", "exported-program", "--quantize", "int8-dynamic"], "is for ONNX models"),
+        (["{student}", "--opset", 9], "opset is 9; the exporter writes 18 to 23"),
+        (["{student}", "--task", "sst2"], "no multi-task model; leave out --task"),
+        (["{student}", "--sample-file", "{rows}"], "without a text column"),
+        (["{student}", "--sample-file", "{rows}", "--text-column", "review"], "review"),
+        (["{empty}"], "without a config.json"),
+        (["{student}", "--max-length", 900], "900"),
+    ],
+)
+def test_what_cannot_be_exported_gets_one_line(save, run_cli, tmp_path, capsys, arguments, message):
+    student, rows, empty = save("bert"), tmp_path / "rows.jsonl", tmp_path / "empty"
+    rows.write_text('{"text": "good"}\n')
+    empty.mkdir()
+    names = {"{student}": student, "{rows}": rows, "{empty}": empty}
+    given = [names.get(part, part) for part in arguments]
+    assert run_cli("export", *given, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_a_folder_without_its_files_is_refused_by_the_runtime(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no model\.onnx"):
+        Classifier(tmp_path)
