@@ -24,6 +24,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
   nlp-distill export                a student as one file that runs without torch
+  nlp-distill benchmark             latency, throughput, size and memory of models, side by side
   nlp-distill evaluate              score saved models on a task's test split
 
 `data-augment --help` explains how transfer sets are made.
@@ -188,6 +189,9 @@ def build_parser() -> argparse.ArgumentParser:
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     _add_export_options(export)
 
+    benchmark = _add(commands, "benchmark", "latency, throughput, size and memory of models", False)
+    _add_benchmark_options(benchmark)
+
     evaluate = _add(commands, "evaluate", "score saved models on a task's test split", False)
     _add_data_options(evaluate)
     evaluate.add_argument(
@@ -289,6 +293,29 @@ def _add_distillation_options(parser: argparse.ArgumentParser) -> None:
     _add_transfer_options(parser)
     parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
     _add_common_options(parser)
+
+
+def _add_benchmark_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="saved or exported models; ratios are to the first"
+    )
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[24, 128], metavar="N", help="tokens (default: 24 128)"
+    )
+    parser.add_argument(
+        "--threads", type=int, nargs="+", metavar="N", help="numbers of threads (default: 1 and all)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=100, metavar="N", help="answers a latency (default: 100)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.5,
+        help="for each batch size of the throughput; 0: none (default: 0.5)",
+    )
+    parser.add_argument("--pairs", action="store_true", help="the models compare two texts")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:

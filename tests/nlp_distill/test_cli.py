@@ -35,6 +35,7 @@ COMMANDS = [
     ["distill", "mt-dnn"],
     ["distill", "bam"],
     ["export"],
+    ["benchmark"],
     ["evaluate"],
 ]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}

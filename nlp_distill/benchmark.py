@@ -1,0 +1,305 @@
+"""What an answer costs: latency, throughput, size, memory and load time, for saved and exported models side by side.
+
+Times run from text to probabilities, tokenisation included. The models take turns on every text in one process, so that
+their ratios hold on a machine that is busy with other things too.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from data_augment.errors import InputError
+from nlp_distill import runtime
+from nlp_distill.models import load_pretrained
+
+BATCHES = (1, 8, 32, 128)
+WARM_UP = 5
+
+Text = str | tuple[str, str]
+
+
+class Subject(Protocol):
+    """A model that is measured."""
+
+    name: str
+    kind: str
+
+    def set_threads(self, threads: int) -> None: ...
+    def answer(self, texts: Sequence[Text]) -> np.ndarray: ...
+
+
+class TorchSubject:
+    """A saved model in PyTorch.
+
+    Args:
+        folder: what ``save_pretrained`` wrote, or a hub name.
+        max_length: tokens a text.
+    """
+
+    kind = "torch"
+
+    def __init__(self, folder: str | Path, max_length: int = 128):
+        self.name = str(folder)
+        self.model = load_pretrained(AutoModelForSequenceClassification, folder).eval()
+        self.tokenizer = load_pretrained(AutoTokenizer, folder)
+        self.max_length = max_length
+
+    def set_threads(self, threads: int) -> None:
+        """Threads of every operator."""
+        torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def answer(self, texts: Sequence[Text]) -> np.ndarray:
+        """Probabilities (texts, classes); the values of a regression."""
+        columns = (
+            [list(texts)]
+            if isinstance(texts[0], str)
+            else [list(column) for column in zip(*texts, strict=True)]
+        )
+        encoded = self.tokenizer(
+            *columns, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+        )
+        accepted = {name: encoded[name] for name in self.tokenizer.model_input_names if name in encoded}
+        logits = self.model(**accepted).logits
+        return (logits if logits.shape[1] == 1 else logits.softmax(dim=-1)).numpy()
+
+
+class OnnxSubject:
+    """An exported model under onnxruntime.
+
+    Args:
+        folder: what ``nlp-distill export`` wrote.
+    """
+
+    kind = "onnxruntime"
+
+    def __init__(self, folder: str | Path):
+        self.name = str(folder)
+        self.folder = folder
+        self.set_threads(1)
+
+    def set_threads(self, threads: int) -> None:
+        """A new session: onnxruntime fixes its threads when it loads."""
+        self.classifier = runtime.Classifier(self.folder, threads=threads, batch_size=max(BATCHES))
+
+    def answer(self, texts: Sequence[Text]) -> np.ndarray:
+        """Probabilities (texts, classes); the values of a regression."""
+        if self.classifier.labels:
+            return self.classifier.compute_probabilities(texts)
+        return self.classifier.compute_logits(texts)
+
+
+def open_subject(folder: str) -> Subject:
+    """A saved or an exported model.
+
+    Raises:
+        InputError: for a folder that is neither.
+    """
+    path = Path(folder)
+    if (path / runtime.SETTINGS).exists():
+        if not (path / runtime.MODEL).exists():
+            raise InputError(
+                f"{folder} holds an exported program, which runs in programs of torch; give an ONNX one"
+            )
+        return OnnxSubject(folder)
+    return TorchSubject(folder)
+
+
+def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
+    """A text, or a pair of texts, of so many tokens, special ones included, of whole words of the model's vocabulary.
+
+    Raises:
+        InputError: for too few tokens to hold a word each.
+    """
+    tokenizer: Any = subject.tokenizer if isinstance(subject, TorchSubject) else _tokenizer_of(subject)
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
+    special = tokenizer.num_special_tokens_to_add(is_pair)
+    if tokens < special + 1 + is_pair:
+        raise InputError(
+            f"a text of {tokens} tokens has no room for words; give {special + 1 + is_pair} or more"
+        )
+    chosen = [words[(7 * number) % len(words)] for number in range(tokens - special)]
+    half = len(chosen) // 2
+    return (" ".join(chosen[:half]), " ".join(chosen[half:])) if is_pair else " ".join(chosen)
+
+
+def _tokenizer_of(subject: Subject) -> Any:
+    classifier: Any = getattr(subject, "classifier")  # noqa: B009  the protocol does not name it
+    return classifier.tokenizer
+
+
+def measure_latency(
+    subjects: Sequence[Subject], text: Text, threads: int, repeats: int
+) -> list[dict[str, float]]:
+    """``{"p50_ms", "p95_ms"}`` of one text at a time for each model, which take turns.
+
+    Args:
+        subjects: the models.
+        text: the text.
+        threads: of each model.
+        repeats: counted answers of each; some more warm up.
+    """
+    for subject in subjects:
+        subject.set_threads(threads)
+        for _ in range(WARM_UP):
+            subject.answer([text])
+    times: list[list[float]] = [[] for _ in subjects]
+    for _ in range(repeats):
+        for subject, seen in zip(subjects, times, strict=True):
+            if isinstance(subject, TorchSubject):
+                subject.set_threads(threads)
+            started = time.perf_counter()
+            subject.answer([text])
+            seen.append(1000 * (time.perf_counter() - started))
+    return [
+        {"p50_ms": float(np.percentile(seen, 50)), "p95_ms": float(np.percentile(seen, 95))} for seen in times
+    ]
+
+
+def measure_throughput(subject: Subject, text: Text, threads: int, seconds: float) -> dict[str, float]:
+    """Texts a second at the best of ``BATCHES``: ``{"texts_per_s", "batch"}``."""
+    subject.set_threads(threads)
+    best = {"texts_per_s": 0.0, "batch": 0}
+    for batch in BATCHES:
+        texts, done = [text] * batch, 0
+        subject.answer(texts)
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            subject.answer(texts)
+            done += batch
+        rate = done / (time.perf_counter() - started)
+        if rate > best["texts_per_s"]:
+            best = {"texts_per_s": rate, "batch": batch}
+    return best
+
+
+def measure_alone(folder: str, text: Text) -> dict[str, float]:
+    """Load time and peak memory in a process of its own: ``{"load_s", "peak_mb"}``.
+
+    Load time runs from the first import to the first answer, as a service that starts has to wait. An exported model
+    is loaded by the runtime beside it, which imports no torch.
+    """
+    is_exported = (Path(folder) / runtime.SETTINGS).exists()
+    program = MEASURED.format(load=LOAD_EXPORTED if is_exported else LOAD_SAVED)
+    command = [sys.executable, "-c", program, folder, json.dumps(text)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{folder} could not be measured alone: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+MEASURED = """
+import json, resource, sys, time
+started = time.perf_counter()
+folder, text = sys.argv[1], json.loads(sys.argv[2])
+{load}
+seconds = time.perf_counter() - started
+try:  # the kernel's own maximum begins with what the parent had
+    status = open("/proc/self/status").read()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+except (OSError, IndexError):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps(dict(load_s=seconds, peak_mb=peak)))
+"""
+LOAD_EXPORTED = """
+sys.path.insert(0, folder)
+from runtime import Classifier
+Classifier(folder)([text])
+"""
+LOAD_SAVED = """
+import torch
+import nlp_distill.students
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForSequenceClassification, AutoTokenizer))
+encoded = tokenizer(*([text] if isinstance(text, str) else text), return_tensors="pt")
+with torch.inference_mode():
+    model.eval()(**{name: encoded[name] for name in tokenizer.model_input_names if name in encoded})
+"""
+
+
+def measure_size(folder: str) -> float:
+    """Megabytes of a model's weights on disk."""
+    path = Path(folder)
+    files = [path / runtime.MODEL] if (path / runtime.MODEL).exists() else sorted(path.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files if file.exists()) / 1e6
+
+
+def benchmark(
+    folders: Sequence[str],
+    lengths: Sequence[int],
+    threads: Sequence[int],
+    repeats: int = 100,
+    seconds: float = 0.5,
+    is_pair: bool = False,
+) -> dict[str, Any]:
+    """Measure models side by side.
+
+    Args:
+        folders: saved or exported models; ratios are to the first.
+        lengths: tokens of the texts, as the first model's tokenizer counts them.
+        threads: numbers of threads.
+        repeats: counted answers for each latency.
+        seconds: for each batch size of the throughput; 0 leaves it out.
+        is_pair: give pairs of texts, which share the tokens.
+
+    Returns:
+        ``{"models": [{"name", "kind", "mb", "load_s", "peak_mb", "latency": [...], "throughput": [...]}], ...}``.
+    """
+    subjects = [open_subject(folder) for folder in folders]
+    models: list[dict[str, Any]] = [
+        {
+            "name": subject.name,
+            "kind": subject.kind,
+            "mb": measure_size(subject.name),
+            **measure_alone(subject.name, make_text(subjects[0], lengths[0], is_pair)),
+            "latency": [],
+            "throughput": [],
+        }
+        for subject in subjects
+    ]
+    before = torch.get_num_threads()
+    for count in threads:
+        for length in lengths:
+            text = make_text(subjects[0], length, is_pair)
+            for model, found in zip(models, measure_latency(subjects, text, count, repeats), strict=True):
+                model["latency"].append({"threads": count, "tokens": length, **found})
+            for model, subject in zip(models, subjects, strict=True):
+                if seconds:
+                    found = measure_throughput(subject, text, count, seconds)
+                    model["throughput"].append({"threads": count, "tokens": length, **found})
+    torch.set_num_threads(before)
+    return {"models": models, "lengths": list(lengths), "threads": list(threads), "repeats": repeats}
+
+
+def render_benchmark(results: dict[str, Any]) -> str:
+    """One table for every number of threads and length."""
+    tables = []
+    first = results["models"][0]
+    for index, case in enumerate(first["latency"]):
+        lines = [
+            f"{case['tokens']} tokens, {case['threads']} thread(s):",
+            "",
+            "| model | runs in | p50 ms | p95 ms | faster | texts/s (batch) | MB | load s | peak MB |",
+            "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for model in results["models"]:
+            own = model["latency"][index]
+            rate = ""
+            if model["throughput"]:
+                found = model["throughput"][index]
+                rate = f"{found['texts_per_s']:,.0f} ({found['batch']})"
+            lines.append(
+                f"| {model['name']} | {model['kind']} | {own['p50_ms']:.2f} | {own['p95_ms']:.2f} | "
+                f"{case['p50_ms'] / own['p50_ms']:.1f}× | {rate} | {model['mb']:.1f} | {model['load_s']:.2f} | "
+                f"{model['peak_mb']:.0f} |"
+            )
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)

@@ -1,0 +1,30 @@
+"""``nlp-distill benchmark``: what an answer costs."""
+
+import argparse
+import os
+from pathlib import Path
+
+from data_augment.errors import InputError
+from nlp_distill.limits import check_whole
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from nlp_distill.benchmark import benchmark, render_benchmark
+    from nlp_distill.results import collect_versions
+    from nlp_distill.stages import write_json
+
+    for name, values in (("--lengths", options.lengths), ("--threads", options.threads or [])):
+        for value in values:
+            check_whole(name, value, at_least=1)
+    check_whole("--repeats", options.repeats, at_least=1)
+    if options.seconds < 0:
+        raise InputError(f"--seconds is {options.seconds}; give 0 (no throughput) or more")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = options.threads or sorted({1, cores})
+    results = benchmark(
+        options.models, options.lengths, threads, options.repeats, options.seconds, options.pairs
+    )
+    print(render_benchmark(results))
+    if options.json:
+        write_json(Path(options.json), results | {"versions": collect_versions()})

@@ -1,0 +1,99 @@
+"""Benchmark: every kind of model is measured, in turns, and the figures are what they are called."""
+
+import json
+
+import pytest
+
+from nlp_distill import benchmark
+from nlp_distill.benchmark import OnnxSubject, TorchSubject, make_text, measure_latency, measure_throughput
+from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
+
+pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+
+
+@pytest.fixture
+def models(make_bert, tokenizer, run_cli, tmp_path):
+    """A BERT and a BiLSTM, and the BiLSTM exported."""
+    student = BiLSTMForSequenceClassification(
+        BiLSTMConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=8, head_size=8)
+    )
+    for name, model in (("bert", make_bert()), ("bilstm", student)):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    assert run_cli("export", tmp_path / "bilstm", "--output", tmp_path / "onnx") == 0
+    return [str(tmp_path / name) for name in ("bert", "bilstm", "onnx")]
+
+
+def test_models_are_measured_side_by_side(models, run_cli, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    options = ["--lengths", 8, 24, "--threads", 1, "--repeats", 5, "--seconds", 0.01, "--json", figures]
+    assert run_cli("benchmark", *models, *options) == 0
+    shown = capsys.readouterr().out
+    assert "8 tokens, 1 thread(s):" in shown and "24 tokens" in shown and "1.0×" in shown
+    results = json.loads(figures.read_text())
+    assert [model["kind"] for model in results["models"]] == ["torch", "torch", "onnxruntime"]
+    for model in results["models"]:
+        assert (
+            len(model["latency"]) == 2 and 0 < model["latency"][0]["p50_ms"] <= model["latency"][0]["p95_ms"]
+        )
+        assert model["throughput"][0]["batch"] in benchmark.BATCHES and model["load_s"] > 0
+        assert model["mb"] > 0
+    torch_mb, onnx_mb = results["models"][1]["peak_mb"], results["models"][2]["peak_mb"]
+    assert onnx_mb < torch_mb / 2  # the runtime loads no torch
+
+
+def test_a_text_has_the_tokens_that_were_asked_for(models):
+    saved, exported = TorchSubject(models[0]), OnnxSubject(models[2])
+    assert len(saved.tokenizer(make_text(saved, 11))["input_ids"]) == 11
+    assert len(exported.classifier.tokenizer.encode(make_text(exported, 11)).ids) == 11
+    first, second = make_text(TorchSubject(models[0]), 12, is_pair=True)
+    assert len(TorchSubject(models[0]).tokenizer(first, second)["input_ids"]) == 12
+
+
+class Sleeper:
+    """A model whose answers take as long as it says."""
+
+    kind = "test"
+
+    def __init__(self, name, seconds, clock):
+        self.name, self.seconds, self.clock, self.calls = name, seconds, clock, []
+
+    def set_threads(self, threads):
+        self.threads = threads
+
+    def answer(self, texts):
+        self.calls.append(len(texts))
+        self.clock[0] += self.seconds * len(texts) ** 0.5
+
+
+def test_latency_and_throughput_are_worked_out_from_the_clock(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+    slow, fast = Sleeper("slow", 0.010, clock), Sleeper("fast", 0.002, clock)
+    found = measure_latency([slow, fast], "text", threads=2, repeats=20)
+    assert [round(own["p50_ms"], 6) for own in found] == [10, 2] and slow.threads == fast.threads == 2
+    assert len(slow.calls) == len(fast.calls) == 20 + benchmark.WARM_UP
+    best = measure_throughput(fast, "text", 1, seconds=0.1)
+    assert best["batch"] == 128 and best["texts_per_s"] == pytest.approx(128 / (0.002 * 128**0.5), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lengths", 2], "a text of 2 tokens has no room for words; give 3 or more"),
+        (["--lengths", 0], "--lengths is 0"),
+        (["--threads", 0], "--threads is 0"),
+        (["--repeats", 0], "--repeats is 0"),
+        (["--seconds", -1], "give 0 (no throughput) or more"),
+    ],
+)
+def test_what_cannot_be_measured_gets_one_line(models, run_cli, capsys, options, message):
+    assert run_cli("benchmark", models[0], *options) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_a_folder_that_is_no_model_is_refused(run_cli, tmp_path, capsys):
+    assert run_cli("benchmark", tmp_path) == 2
+    assert "config.json" in capsys.readouterr().err
