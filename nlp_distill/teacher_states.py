@@ -25,7 +25,7 @@ from nlp_distill.teachers import Teacher
 Part = tuple[str, int]  # ("hidden_states", 2): a kind of internals.run_model, and its index there
 
 INDEX = "states.json"
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024  # on a CPU small batches stay in its cache; see labelling
 LARGEST = float(np.finfo(np.float16).max)
 
 

@@ -226,6 +226,39 @@ def test_regressions_learn_the_teachers_values(distill, run_cli, own_files, enco
     assert list(results["models"]) == ["teacher", "student"] and results["metric"] == "spearmanr"
 
 
+def test_mnli_is_selected_on_matched_rows_and_reported_on_both_sets(
+    distill, run_cli, encoder_folder, tmp_path, capsys
+):
+    folder, source = tmp_path / "glue" / "MNLI", random.Random(0)
+    folder.mkdir(parents=True)
+    labels = ("entailment", "neutral", "contradiction")
+    for name, size in (("train", 60), ("dev_matched", 12), ("dev_mismatched", 15)):
+        lines = ["index\tsentence1\tsentence2\tlabel1\tgold_label"]
+        for number in range(size):
+            words = " ".join(source.choices(["film", "movie", "good", "bad", "dull"], k=5))
+            lines.append(f"{number}\t{words} {name} {number}\t{words}\tneutral\t{labels[number % 3]}")
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    data = ["--task", "mnli", "--data-dir", folder.parent]
+    training = ["--num-train-epochs", 1, "--max-length", 32]
+    teacher = tmp_path / "teacher"
+    assert run_cli("finetune", *data, "--model", encoder_folder, "--output", teacher, *training) == 0
+    assert distill("--results-dir", tmp_path / "results", data=data, teacher=teacher) == 0
+    results = read(tmp_path / "run")
+    assert results["data"]["test"]["rows"] == 12 and results["data"]["mnli_mm"]["rows"] == 15
+    assert results["data"]["train"]["rows"] + results["data"]["validation"]["rows"] == 60
+    for model in results["models"].values():
+        assert 0 <= model["extra_tests"]["mnli_mm"]["score"] <= 1
+    assert "On mnli_mm:" in capsys.readouterr().out
+    entry = json.loads((tmp_path / "results" / "tinybert_1x8" / "mnli" / "0.json").read_text())
+    own = results["models"]["student"]
+    assert entry["score"] == pytest.approx(own["score"]) and entry["selected_on"] == "train"
+    mismatched = entry["extra_tests"]["mnli_mm"]
+    assert mismatched["score"] == pytest.approx(own["extra_tests"]["mnli_mm"]["score"])
+    # What validation saw are rows of train: neither of the reported sets.
+    finished = json.loads((tmp_path / "run" / "student-seed0" / "stage_finished.json").read_text())
+    assert finished["inputs"]["data"]["validation"] == results["data"]["validation"]
+
+
 def test_an_interrupted_run_ends_at_the_same_student(distill, tmp_path, monkeypatch):
     assert distill("--no-baseline", output=tmp_path / "whole") == 0
     step, taken = tinybert.DistillationTrainer.training_step, []
