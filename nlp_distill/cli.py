@@ -25,6 +25,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
   nlp-distill export                a student as one file that runs without torch
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
+  nlp-distill report                a page about a run: scores, price, curves, disagreements
   nlp-distill evaluate              score saved models on a task's test split
 
 `data-augment --help` explains how transfer sets are made.
@@ -191,6 +192,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     benchmark = _add(commands, "benchmark", "latency, throughput, size and memory of models", False)
     _add_benchmark_options(benchmark)
+
+    report = _add(commands, "report", "a page about a run, or several of one task", False)
+    report.add_argument("runs", nargs="+", metavar="RUN", help="--output folders of distill or finetune")
+    report.add_argument(
+        "--output", metavar="DIR", help="where report.html and report.md go (default: the first run)"
+    )
+    _add_data_options(report)
 
     evaluate = _add(commands, "evaluate", "score saved models on a task's test split", False)
     _add_data_options(evaluate)

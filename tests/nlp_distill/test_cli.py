@@ -36,6 +36,7 @@ COMMANDS = [
     ["distill", "bam"],
     ["export"],
     ["benchmark"],
+    ["report"],
     ["evaluate"],
 ]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}

@@ -25,7 +25,7 @@ LAYERS = [
     {"teachers"},
     {"labelling", "teacher_states"},
     {"evaluation", "export", "trainer"},
-    {"benchmark"},
+    {"benchmark", "report"},
     {"multitask_trainer"},
     {"training"},
     {"pipelines"},

@@ -1,0 +1,25 @@
+"""``nlp-distill report``: a page about a run, or several."""
+
+import argparse
+from pathlib import Path
+
+from nlp_distill.commands.inputs import load_data
+from nlp_distill.stages import make_folder, write_whole
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from nlp_distill.report import collect_run, render_html, render_markdown
+
+    has_data = any(
+        getattr(options, name) for name in ("task", "data_dir", "train_file", "test_file", "text_column")
+    )
+    data = load_data(options) if has_data else None
+    runs = [collect_run(folder, data) for folder in options.runs]
+    output = Path(options.output) if options.output else Path(options.runs[0])
+    make_folder(output)
+    write_whole(output / "report.html", render_html(runs))
+    write_whole(output / "report.md", render_markdown(runs))
+    print(f"wrote {output / 'report.html'} and {output / 'report.md'}")
+    if data is None:
+        print("add the data options of the run (--task, --data-dir, ...) for results by class and examples")
