@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nlp_distill.cards import write_cards
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
 from nlp_distill.tasks import TaskData
@@ -73,6 +74,7 @@ def write_run(
     results = {
         "task": data.task.name,
         "metric": data.task.metrics[0],
+        "is_pair": data.task.is_pair,
         "models": models,
         **compute_retention(models),
         "seeds": list(seeds),
@@ -90,4 +92,5 @@ def write_run(
     }
     if is_main_process():
         write_results(output, results)
+        write_cards(results, [run["entry"] for run in runs["student"]])
     return results | {"runs": runs}

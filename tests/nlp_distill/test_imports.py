@@ -25,7 +25,7 @@ LAYERS = [
     {"teachers"},
     {"labelling", "teacher_states"},
     {"evaluation", "export", "trainer"},
-    {"benchmark", "report"},
+    {"benchmark", "cards", "report"},
     {"multitask_trainer"},
     {"training"},
     {"pipelines"},

@@ -1,0 +1,81 @@
+"""Model cards: what the hub reads is valid and true, and the code in them runs."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from nlp_distill.cards import render_card
+
+RESULTS = {
+    "task": "films",
+    "metric": "accuracy",
+    "is_pair": False,
+    "seeds": [3],
+    "command": "nlp-distill distill bilstm --task films",
+    "data_source": "own files",
+    "data": {"train": {"rows": 40}, "test": {"rows": 12, "sha256": "ab" * 32}},
+    "transfer_set": {"rows": 400},
+    "versions": {"torch": "2.13.0"},
+}
+MODEL = {"parameters": 100, "parameters_without_embeddings": 50, "bytes": 400}
+
+
+@pytest.fixture
+def results():
+    models = {
+        "teacher": {"score": 0.9, "metrics": {"accuracy": 0.9}, **MODEL},
+        "student_without_teacher": {"score": 0.7, "metrics": {"accuracy": 0.7}, **MODEL},
+        "student": {"score": 0.85, "metrics": {"accuracy": 0.85}, **MODEL},
+    }
+    return RESULTS | {"models": models}
+
+
+def write_config(folder, kind):
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    return folder
+
+
+def test_the_front_matter_is_what_the_hub_reads(results, tmp_path):
+    card = render_card(results, results["models"]["student"], 3, write_config(tmp_path, "bert"))
+    _, front, body = card.split("---\n", 2)
+    fields = yaml.safe_load(front)
+    [model] = fields["model-index"]
+    [result] = model["results"]
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.85, "name": "accuracy"}]
+    assert result["dataset"]["name"] == "films" and fields["pipeline_tag"] == "text-classification"
+    assert fields["library_name"] == "transformers" and "license" in fields
+    for part in ("0.8500", "0.9000", "0.7000", "seed 3", RESULTS["command"], "400 rows", "## Limitations"):
+        assert part in body
+
+
+@pytest.mark.parametrize(("kind", "imports"), [("bert", False), ("nlp-distill-bilstm", True)])
+def test_custom_students_say_what_to_import(results, tmp_path, kind, imports):
+    card = render_card(results, results["models"]["student"], 3, write_config(tmp_path, kind))
+    assert ("import nlp_distill.students" in card) == imports
+    pair = render_card(results | {"is_pair": True}, results["models"]["student"], 3, tmp_path)
+    assert "text_pair" in pair and "text_pair" not in card
+
+
+def test_a_run_leaves_a_card_whose_code_runs(run_cli, data_options, teacher_folder, tmp_path, monkeypatch):
+    shape = ["--hidden-size", 4, "--embedding-size", 4, "--n-iter", 1, "--pos-tagger", "textblob"]
+    training = ["--max-length", 32, "--num-train-epochs", 1]
+    run = tmp_path / "run"
+    command = [
+        "distill",
+        "bilstm",
+        *data_options,
+        *shape,
+        *training,
+        "--teacher",
+        teacher_folder,
+        "--output",
+        run,
+    ]
+    assert run_cli(*command) == 0
+    card = (run / "student-seed0" / "README.md").read_text()
+    assert str(tmp_path) not in card
+    code = re.search(r"```python\n(.*?)```", card, re.S)[1]
+    monkeypatch.chdir(run)
+    exec(compile(code, "card", "exec"), {})
