@@ -36,7 +36,7 @@ def render_card(results: Mapping[str, Any], entry: Mapping[str, Any], seed: int,
     if without:
         said += f", and the same model trained without a teacher {without['score']:.4f}"
     rows = {split: f"{results['data'][split]['rows']:,}" for split in ("train", "test")}
-    made = f"{rows['train']} labelled rows, and a transfer set of {results['transfer_set']['rows']:,} rows labelled by it"
+    made = f"{rows['train']} labelled rows, a transfer set of {results['transfer_set']['rows']:,} rows labelled by it"
     lines = [
         _render_front_matter(results, entry, name),
         f"# {name}",
