@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
-from nlp_distill.models import load_pretrained
+from nlp_distill.models import check_max_length, load_pretrained
 
 BATCHES = (1, 8, 32, 128)
 WARM_UP = 5
@@ -49,6 +49,7 @@ class TorchSubject:
     def __init__(self, folder: str | Path, max_length: int = 128):
         self.name = str(folder)
         self.model = load_pretrained(AutoModelForSequenceClassification, folder).eval()
+        check_max_length(self.model, max_length)
         self.tokenizer = load_pretrained(AutoTokenizer, folder)
         self.max_length = max_length
 
@@ -97,11 +98,11 @@ class OnnxSubject:
         return self.classifier.compute_logits(texts)
 
 
-def open_subject(folder: str) -> Subject:
-    """A saved or an exported model.
+def open_subject(folder: str, max_length: int = 128) -> Subject:
+    """A saved or an exported model that reads texts of so many tokens.
 
     Raises:
-        InputError: for a folder that is neither.
+        InputError: for a folder that is neither, or a model that reads fewer.
     """
     path = Path(folder)
     if (path / runtime.SETTINGS).exists():
@@ -109,8 +110,14 @@ def open_subject(folder: str) -> Subject:
             raise InputError(
                 f"{folder} holds an exported program, which runs in programs of torch; give an ONNX one"
             )
-        return OnnxSubject(folder)
-    return TorchSubject(folder)
+        subject = OnnxSubject(folder)
+        if subject.classifier.settings["max_length"] < max_length:
+            limit = subject.classifier.settings["max_length"]
+            raise InputError(
+                f"{folder} was exported for {limit} tokens; give --lengths up to {limit}, or export again"
+            )
+        return subject
+    return TorchSubject(folder, max_length)
 
 
 def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
@@ -192,7 +199,8 @@ def measure_alone(folder: str, text: Text) -> dict[str, float]:
     command = [sys.executable, "-c", program, folder, json.dumps(text)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(f"{folder} could not be measured alone: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip() or "it was killed").splitlines()[-1]
+        raise InputError(f"{folder} could not be measured alone: {reason}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -253,7 +261,7 @@ def benchmark(
     Returns:
         ``{"models": [{"name", "kind", "mb", "load_s", "peak_mb", "latency": [...], "throughput": [...]}], ...}``.
     """
-    subjects = [open_subject(folder) for folder in folders]
+    subjects = [open_subject(folder, max(lengths)) for folder in folders]
     models: list[dict[str, Any]] = [
         {
             "name": subject.name,

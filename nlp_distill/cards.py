@@ -58,7 +58,7 @@ def render_card(results: Mapping[str, Any], entry: Mapping[str, Any], seed: int,
         "",
         "## How it was made",
         "",
-        f"- Command: `{results['command']}` (this is seed {seed}).",
+        f"- Command: `{results.get('command', '')}` (this is seed {seed}).",
         f"- Data: {results['data_source']}; the teacher's {made}; {rows['test']} test rows, whose SHA-256 is "
         f"`{results['data']['test']['sha256']}`.",
         f"- Versions: {', '.join(f'{package} {version}' for package, version in results['versions'].items())}.",

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 
-def hash_weights(model: PreTrainedModel) -> str:
-    """SHA-256 over names and values of a model's weights."""
+def hash_weights(model: PreTrainedModel, without: Collection[str] = ()) -> str:
+    """SHA-256 over names and values of a model's weights, leaving out those that are named."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if name in without:
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -87,7 +87,9 @@ def check_max_length(model, max_length: int) -> None:
 
 def count_positions(model) -> int | None:
     """Tokens that a model has positions for; ``None`` where any number is read."""
+    own = getattr(model.config, "encoder", None)  # of a model around another
     positions = getattr(model.config, "max_position_embeddings", None)
+    positions = own.get("max_position_embeddings") if isinstance(own, dict) else positions
     embeddings = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     padding = getattr(embeddings[0], "padding_idx", None) if embeddings else None
     if positions and padding is not None:

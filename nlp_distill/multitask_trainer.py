@@ -14,7 +14,7 @@ from nlp_distill.multitask import MultiTaskRows
 from nlp_distill.optim import layerwise_groups
 from nlp_distill.tasks import Task
 from nlp_distill.teachers import Teacher
-from nlp_distill.trainer import DistillationTrainer
+from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError
 
 SamplerFactory = Callable[[MultiTaskRows, int, int], Sampler[int]]
 
@@ -86,4 +86,8 @@ class MultiTaskTrainer(DistillationTrainer):
         logits, _ = compute_logits(Teacher(classifier), rows, DistillationCollator(self.processing_class))
         for parameter in trainable:
             parameter.requires_grad_(True)
+        if not np.isfinite(logits).all():
+            raise NonFiniteLossError(
+                f"the model's outputs on {name} are NaN or infinite; lower the learning rate and run it again"
+            )
         return compute_metrics(task, logits, np.asarray(rows.labels))[task.metrics[0]]

@@ -110,7 +110,7 @@ def render_results(results: Mapping[str, Any]) -> str:
     """The Markdown page of a run: the table of models, retention and gap closed, data, times."""
     lines = [f"# {results['task']}: {results['metric']} on the test split", ""]
     lines += [
-        f"{results['data_source']}; checkpoints were selected on {_describe_selection(results['selected_on'])}.",
+        f"{results['data_source']}; checkpoints were selected on {describe_selection(results['selected_on'])}.",
         "",
     ]
     lines += [render_model_table(results["models"], results["metric"]), ""]
@@ -277,7 +277,7 @@ def _format_scores(model: Mapping[str, Any]) -> str:
     return f"{model['score']:.4f}{spread}"
 
 
-def _describe_selection(selected_on: str) -> str:
+def describe_selection(selected_on: str) -> str:
     return {
         "train": "rows held out of train",
         "dev": "**the reported rows themselves**, as many papers do: these scores are optimistic",

@@ -121,6 +121,12 @@ class Classifier:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: python runtime.py FOLDER TEXT ...")
-    for answer in Classifier(sys.argv[1])(sys.argv[2:]):
+        sys.exit(
+            "usage: python runtime.py FOLDER TEXT ...   (of a pair model: FIRST SECOND FIRST SECOND ...)"
+        )
+    classifier, given = Classifier(sys.argv[1]), sys.argv[2:]
+    pairs: list[Text] = (
+        list(zip(given[::2], given[1::2], strict=True)) if classifier.settings["is_pair"] else []
+    )
+    for answer in classifier(pairs or given):
         print(json.dumps(answer, ensure_ascii=False))

@@ -97,7 +97,8 @@ def write_states(
         for chosen in plan_batches(rows.lengths, BATCH_TOKENS):
             # Labels and cached logits stay behind: only the model's inputs are wanted.
             batch = collate([{name: rows[i][name] for name in rows.columns} for i in chosen])
-            outputs = frozen.run(batch, needs)
+            moved = {name: tensor.to(teacher.device) for name, tensor in batch.items()}
+            outputs = frozen.run(moved, needs)
             real = batch["attention_mask"].bool()
             places = np.concatenate([np.arange(*rows.offsets[i : i + 2]) for i in chosen])
             for kind, layer in parts:
@@ -149,7 +150,7 @@ def _open(folder: Path, name: str, index: Mapping[str, Any], mode: Any) -> np.me
 def _pick(tensor: Tensor, real: Tensor, name: str) -> np.ndarray:
     """The real tokens' states, (tokens, ...) float16, in the order of the rows."""
     places = tensor if tensor.dim() == 3 else tensor.transpose(1, 2)
-    kept = places[real].cpu()
+    kept = places.cpu()[real]
     if not bool((kept.abs() <= LARGEST).all()):
         raise InputError(
             f"the teacher's {name} go beyond the range of float16, so they cannot be kept; run the teacher beside the "

@@ -217,10 +217,11 @@ class DistillationTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each term since the last log to the training logs."""
         if "loss" in logs and self._term_count:
-            sums = torch.stack(list(self._term_sums.values()))
+            names = sorted(self._term_sums)  # the same order in every process
+            sums = torch.stack([self._term_sums[name] for name in names])
             # Over processes too, as the loss.
             means: Any = self.accelerator.reduce(sums / self._term_count, "mean")
-            logs = logs | dict(zip(self._term_sums, means.tolist(), strict=True))
+            logs = logs | dict(zip(names, means.tolist(), strict=True))
             self._term_sums.clear()
             self._term_count = 0
         super().log(logs, start_time)

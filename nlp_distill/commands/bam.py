@@ -8,6 +8,7 @@ from typing import Any
 from data_augment.errors import InputError
 from nlp_distill.commands.suite import (
     check_suite_unpublished,
+    describe_suite,
     find_encoder,
     load_suite,
     publish_suite,
@@ -24,7 +25,12 @@ def run(options: argparse.Namespace) -> None:
     config = configure_bam(options)
     doubled = SYMMETRIC & set(options.tasks) if options.doubled is None else frozenset(options.doubled)
     suite = load_suite(options, frozenset(doubled))
-    plain = {"encoder": drop_place(options.encoder), "tasks": options.tasks, **config.describe()}
+    plain = {
+        "encoder": drop_place(options.encoder),
+        "tasks": options.tasks,
+        **config.describe(),
+        **describe_suite(options),
+    }
     plain["doubled"] = sorted(doubled)
     methods = name_methods(config)
     check_suite_unpublished(options, methods, config.seeds, plain)
@@ -74,4 +80,4 @@ def name_methods(config) -> dict[str, str]:
     if config.combination in ("single", "multi"):
         return {config.combination: name}
     teachers = config.combination.partition("-")[0]
-    return {f"{teachers}_teacher": f"bam_{teachers}", "student": name}
+    return {f"{teachers}_teacher": f"bam_{teachers}_teacher", "student": name}

@@ -1,6 +1,7 @@
 """``nlp-distill export``: a student as one file that runs anywhere, with proof that it gives the same answers."""
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.export import export_model, measure_parity
     from nlp_distill.hashes import hash_tokenizer, hash_weights
     from nlp_distill.models import check_max_length, count_positions, load_pretrained
+    from nlp_distill.teachers import read_labels
     from nlp_distill.training import MIN_LENGTH
 
+    code = {"trust_remote_code": options.trust_remote_code}
     model = load_student(options)
-    tokenizer = load_pretrained(AutoTokenizer, options.student)
+    tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
     max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)
@@ -53,7 +56,9 @@ def run(options: argparse.Namespace) -> None:
         "student": hash_weights(model),
         "tokenizer": hash_tokenizer(tokenizer),
         **settings,
-        "texts": len(texts),
+        "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+        "is_pair": is_pair,
+        "labels": list(read_labels(model.config)),
     }
     result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
     if is_main_process():
@@ -72,11 +77,12 @@ def load_student(options: argparse.Namespace):
     from nlp_distill.models import load_classifier, load_pretrained
     from nlp_distill.students import MultiTaskConfig
 
-    config = load_pretrained(AutoConfig, options.student)
+    code = {"trust_remote_code": options.trust_remote_code}
+    config = load_pretrained(AutoConfig, options.student, **code)
     if not isinstance(config, MultiTaskConfig):
         if options.task:
             raise InputError(f"{options.student} is no multi-task model; leave out --task")
-        return load_classifier(options.student)
+        return load_classifier(options.student, **code)
     names = [head.name for head in config.list_heads()]
     if options.task is None:
         raise InputError(f"{options.student} is a multi-task model; give --task, one of {', '.join(names)}")

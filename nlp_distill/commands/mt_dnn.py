@@ -7,6 +7,7 @@ from typing import Any
 
 from nlp_distill.commands.suite import (
     check_suite_unpublished,
+    describe_suite,
     find_encoder,
     load_suite,
     publish_suite,
@@ -24,8 +25,14 @@ def run(options: argparse.Namespace) -> None:
 
     config = configure_mt_dnn(options)
     suite = load_suite(options)
-    plain = {"encoder": drop_place(options.encoder), "tasks": options.tasks, **config.describe()}
-    check_suite_unpublished(options, METHODS, config.seeds, plain)
+    plain = {
+        "encoder": drop_place(options.encoder),
+        "tasks": options.tasks,
+        **config.describe(),
+        **describe_suite(options),
+    }
+    written = {arm: name for arm, name in METHODS.items() if arm == "student" or not config.given}
+    check_suite_unpublished(options, written, config.seeds, plain)
     described = {"config": plain, "command": options.command_line}
     results = distill_mt_dnn(
         config, suite, find_encoder(options), Path(options.output), described, options.overwrite

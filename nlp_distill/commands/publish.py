@@ -30,6 +30,7 @@ def publish_runs(
     """
     if not options.results_dir or not is_main_process():
         return
+    from nlp_distill.pipelines.runs import count_seconds
     from nlp_distill.results import publish_result
 
     for arm, runs in results["runs"].items():
@@ -44,6 +45,6 @@ def publish_runs(
                 else None,
                 "selected_on": data.selected_on,
                 "tuning": run.get("tuning"),
-                "wall_time_s": run["training"]["seconds"],
+                "wall_time_s": count_seconds(run),
             }
             publish_result(options.results_dir, methods[arm], data.task.name, seed, run["entry"], context)

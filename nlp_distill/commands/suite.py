@@ -31,7 +31,7 @@ def load_suite(options: argparse.Namespace, doubled: frozenset[str] = frozenset(
     tokenizer = load_pretrained(
         AutoTokenizer, find_encoder(options), trust_remote_code=options.trust_remote_code
     )
-    return Suite(data, tokenizer, options.max_length, doubled)
+    return Suite(data, tokenizer, options.max_length, doubled, options.trust_remote_code)
 
 
 def find_encoder(options: argparse.Namespace) -> str:
@@ -54,6 +54,14 @@ def read_teachers(options: argparse.Namespace) -> dict[str, list[str]]:
     return teachers
 
 
+def describe_suite(options: argparse.Namespace) -> dict[str, Any]:
+    """What a result depends on besides the method's own settings, as plain values."""
+    from nlp_distill.results import drop_place
+
+    teachers = {task: [drop_place(path) for path in paths] for task, paths in read_teachers(options).items()}
+    return {"max_length": options.max_length, "select_on": options.select_on, "given_teachers": teachers}
+
+
 def check_suite_unpublished(
     options: argparse.Namespace, methods: Mapping[str, str], seeds: tuple[int, ...], config: Mapping[str, Any]
 ) -> None:
@@ -70,26 +78,26 @@ def publish_suite(
 ) -> None:
     """Publish every arm, task and seed of a run where ``--results-dir`` asks for it.
 
-    An arm that stands once for all seeds, or has members of its own (teachers), is numbered from 0.
+    Every model goes by its own seed, which for teachers is another than the students'; an ensemble by 0.
     """
     from nlp_distill.results import publish_result
 
     if not options.results_dir or not is_main_process():
         return
     for arm, runs in results["runs"].items():
-        numbers = results["seeds"] if len(runs) == len(results["seeds"]) else range(len(runs))
-        for number, entries in zip(numbers, runs, strict=True):
+        for entries in runs:
             for name, entry in entries.items():
+                number = entry.get("seed", 0)
                 context = {
                     "config": results["config"],
                     "command": results["command"],
                     "tasks": list(results["tasks"]),
                     "data": results["data"][name],
                     "data_source": results["data_source"][name],
-                    "selected_on": results["selected_on"],
+                    "selected_on": results["selected_on"][name],
                     "wall_time_s": entry.get("seconds", 0.0),
                 }
-                kept = {key: value for key, value in entry.items() if key != "seconds"}
+                kept = {key: value for key, value in entry.items() if key not in ("seconds", "seed")}
                 publish_result(options.results_dir, methods[arm], name, number, kept, context)
 
 

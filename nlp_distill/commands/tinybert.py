@@ -3,12 +3,14 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.bilstm import show_results
 from nlp_distill.commands.general import choose_shape
 from nlp_distill.commands.inputs import load_data
 from nlp_distill.commands.publish import publish_runs
+from nlp_distill.tasks import TaskData
 
 # Training options of the prediction stage and the baselines; the intermediate stage evaluates and selects nothing.
 PREDICTION_ALONE = frozenset(
@@ -36,8 +38,10 @@ def run(options: argparse.Namespace) -> None:
     data = load_data(options)
     general = drop_place(config.general) if config.general else None
     plain = config.describe() | {
+        "teacher": drop_place(options.teacher),
         "general": general,
         "transfer_set": config.plan_transfer_set(data.task).describe(),
+        **config.describe_training(data.task),
     }
     described = {"config": plain, "command": options.command_line}
     shape = dataclasses.asdict(read_student_shape(config))
@@ -50,9 +54,7 @@ def run(options: argparse.Namespace) -> None:
         "student": f"{name}{left_out}",
     }
     methods |= {name_ablation(part): f"{name}{left_out}_without_{part}" for part in config.ablations}
-    configs = {
-        name_ablation(part): plain | {"without": sorted(config.without | {part})} for part in config.ablations
-    }
+    configs = {name_ablation(part): describe_ablation(plain, config, part, data) for part in config.ablations}
     for arm in (*config.list_arms(), *configs) if options.results_dir else ():
         own = {"config": configs.get(arm, plain)}
         given = ([methods[arm]], data.task.name, config.seeds, own, options.overwrite)
@@ -63,6 +65,17 @@ def run(options: argparse.Namespace) -> None:
     distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
     publish_runs(options, results, data, methods, distilled, described, configs)
     show_results(results)
+
+
+def describe_ablation(plain: dict[str, Any], config, part: str, data: TaskData) -> dict[str, Any]:
+    """The settings of the students without a part."""
+    described = plain | {"without": sorted(config.without | {part})}
+    if part == "general":
+        described["general"] = None
+    if part == "augmentation":
+        whole = dataclasses.replace(config, without=config.without | {part}, ablations=())
+        described["transfer_set"] = whole.plan_transfer_set(data.task).describe()
+    return described
 
 
 def configure_tinybert(options: argparse.Namespace):

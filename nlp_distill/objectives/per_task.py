@@ -14,18 +14,21 @@ from nlp_distill.objectives.objective import Objective
 class PerTask(Objective):
     """The rows of each task under that task's own objective; the batch's loss is a mean over all its rows.
 
-    A task with n of the batch's N rows weighs n / N, so that every row counts the same whatever the mixture. Terms of
-    the same name add up over tasks.
+    A task with n of the batch's N rows weighs n / N, so that every row counts the same whatever the mixture. There is a
+    term for each task, 0 where the batch holds none of its rows.
 
     Args:
         objectives: one for each task, in the order of ``task_ids``. They read logits only.
         num_labels: classes of each task, 0 for a regression (whose output has one column).
+        names: of the tasks, and so of the terms.
 
     Raises:
         ValueError: for an objective that reads hidden states or attention, or lengths that differ.
     """
 
-    def __init__(self, objectives: Sequence[Objective], num_labels: Sequence[int]):
+    def __init__(
+        self, objectives: Sequence[Objective], num_labels: Sequence[int], names: Sequence[str] | None = None
+    ):
         super().__init__()
         if len(objectives) != len(num_labels):
             raise ValueError(f"{len(objectives)} objectives for {len(num_labels)} tasks; give one for each")
@@ -33,18 +36,18 @@ class PerTask(Objective):
             raise ValueError(f"an objective reads {', '.join(needs)}; a multi-task model returns logits only")
         self.objectives = torch.nn.ModuleList(objectives)
         self.num_labels = list(num_labels)
+        self.names = [f"task_{number}" for number in range(len(num_labels))] if names is None else list(names)
         self.needs_teacher = any(objective.needs_teacher for objective in objectives)
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         task_ids = batch["task_ids"]
-        terms: dict[str, Tensor] = {}
+        terms = {name: student_outputs["logits"].sum() * 0.0 for name in self.names}
         for task in task_ids.unique().tolist():
             rows = task_ids == task
             objective: Any = self.objectives[task]
             own = self._select(task, rows, student_outputs, teacher_outputs, batch)
             share = rows.sum() / len(rows)
-            for name, value in objective(*own, progress).items():
-                terms[name] = terms.get(name, 0.0) + share * value
+            terms[self.names[task]] = share * sum(objective(*own, progress).values())
         return terms
 
     def _select(

@@ -12,6 +12,9 @@ Teachers of single tasks (or one of all) teach a student of their own size, whic
 Students learn by teacher annealing (:class:`nlp_distill.objectives.TeacherAnnealing`), with learning rates that shrink
 with depth (:mod:`nlp_distill.optim`), on batches that mix tasks (:class:`nlp_distill.multitask.MixedTaskSampler`).
 
+Regressions: the squared error is divided by the square of the range of the values, which is the paper's scaling to
+[0, 1] with a head that keeps the task's own values.
+
 Deviation from the authors' code: sampling is drawn as the paper says, where theirs copies data sets and weighs losses.
 """
 
@@ -19,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from data_augment.errors import InputError
 from nlp_distill.limits import check_whole
@@ -203,8 +208,14 @@ class _Stages:
         return MixedTaskSampler(rows.sizes, self.config.exponent, seed)
 
     def _make_objective(self, name: str, labels: Labels) -> Objective:
+        data = self.suite.data[name]
+        weight = 1.0
+        if data.task.is_regression:
+            # The paper scales values to [0, 1]; here the squared error is, and the head keeps the task's own values.
+            values = np.asarray(data.train["label"])
+            weight = 1 / max(float(values.max() - values.min()), 1e-6) ** 2
         if name not in labels.logits:
-            return HardLabels()
+            return HardLabels(weight)
         if self.config.annealing:
-            return TeacherAnnealing()
-        return LogitRegression() if self.suite.data[name].task.is_regression else SoftTargets()
+            return TeacherAnnealing(weight=weight)
+        return LogitRegression(weight) if data.task.is_regression else SoftTargets(weight=weight)

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
@@ -17,18 +23,19 @@ from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, load_logits, save_logits
 from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.labelling import compute_logits
-from nlp_distill.models import load_classifier, load_pretrained
+from nlp_distill.limits import check_whole
+from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.multitask import MultiTaskRows
 from nlp_distill.multitask_trainer import MultiTaskTrainer, SamplerFactory
 from nlp_distill.objectives import Objective, PerTask
 from nlp_distill.pipelines.scoring import describe_test, predict_splits
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import collect_versions, merge_seeds
+from nlp_distill.results import collect_versions, describe_selection, merge_seeds
 from nlp_distill.stages import announce, run_stage, write_json, write_whole
 from nlp_distill.students import MultiTaskConfig, MultiTaskModel, TaskHead
 from nlp_distill.tasks import TaskData
 from nlp_distill.teachers import Teacher, match_labels, read_labels
-from nlp_distill.training import make_training_arguments, train_and_save
+from nlp_distill.training import MIN_LENGTH, make_training_arguments, train_and_save
 
 NEVER_AVERAGED = frozenset({"wnli"})  # its dev set contradicts its train set; papers leave it out
 
@@ -42,6 +49,7 @@ class Suite:
         tokenizer: of the shared encoder.
         max_length: tokens a row.
         doubled: pair tasks whose order means nothing, learnt in both orders (BAM, section 4.1).
+        trust_remote_code: run code that comes with encoders and teachers.
 
     Raises:
         InputError: for no task, a doubled task that has no pairs, or a task without rows to select on.
@@ -51,10 +59,12 @@ class Suite:
     tokenizer: Any
     max_length: int = 128
     doubled: frozenset[str] = frozenset()
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if not self.data:
             raise InputError("there are no tasks; give one or more")
+        check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
         for name, data in self.data.items():
             if not len(data.validation):
                 raise InputError(f"task {name} has no rows to select on; give it a validation split")
@@ -63,6 +73,11 @@ class Suite:
                 raise InputError(
                     f"task {name} has one text a row, so there is nothing to swap; do not double it"
                 )
+
+    @property
+    def code(self) -> dict[str, bool]:
+        """What loading a model is told."""
+        return {"trust_remote_code": self.trust_remote_code}
 
     @property
     def averaged(self) -> frozenset[str]:
@@ -166,8 +181,8 @@ def train_model(
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        args = make_training_arguments({}, recipe.training, folder / "checkpoints", seed)
-        model = make_model(encoder, recipe)
+        args = make_training_arguments({}, recipe.training, folder / "checkpoints", seed, ("score",))
+        model = make_model(encoder, recipe, suite.code)
         rows = {
             name: suite.encode(name, suite.list_train(name), labels.logits.get(name)) for name in recipe.names
         }
@@ -177,6 +192,7 @@ def train_model(
             objective=PerTask(
                 [recipe.objectives[name] for name in recipe.names],
                 [len(head.labels) for head in recipe.heads],
+                recipe.names,
             ),
             args=args,
             sampler=recipe.sampler,
@@ -192,25 +208,32 @@ def train_model(
             optimizer_cls_and_kwargs=adamax,
         )
         trained = train_and_save(trainer, folder)
-        entries = {name: score_task(suite, model, name, folder, trained) for name in recipe.names}
+        entries = {
+            name: score_task(suite, model, name, folder, trained) | {"seed": seed} for name in recipe.names
+        }
         return {"path": str(folder), "weights": hash_weights(model), "training": trained, "entries": entries}
 
     inputs = {
         "suite": suite.describe(recipe.names),
         "recipe": recipe.describe(),
-        "encoder": describe_source(encoder),
+        "encoder": describe_source(encoder, suite.code),
         "labels": {name: labels.fingerprints.get(name) for name in recipe.names},
         "seed": seed,
     }
     return run_stage(title, folder, inputs, build, overwrite, every_process=True)
 
 
-def make_model(encoder: str | Path, recipe: Recipe) -> MultiTaskModel:
+def make_model(encoder: str | Path, recipe: Recipe, code: Mapping[str, bool]) -> MultiTaskModel:
     """The model at its start: a pre-trained encoder with new heads, or a multi-task model's encoder and its heads."""
-    config = load_pretrained(AutoConfig, encoder)
+    config = load_pretrained(AutoConfig, encoder, **code)
     if isinstance(config, MultiTaskConfig):
-        return load_pretrained(AutoModel, encoder).select(recipe.names)
-    source = load_pretrained(AutoModelForSequenceClassification, encoder)
+        model = load_pretrained(AutoModel, encoder).select(recipe.names)
+        if model.tasks != list(recipe.heads) or recipe.dropout is not None:
+            raise InputError(
+                f"{encoder} is a multi-task model with heads or dropouts of its own; give the encoder it was made from"
+            )
+        return model
+    source = load_pretrained(AutoModelForSequenceClassification, encoder, **code)
     if recipe.dropout is not None:
         source.config.update(dropout_fields(source.config, recipe.dropout))
     return MultiTaskModel.from_encoder(source, recipe.heads)
@@ -227,9 +250,11 @@ def score_task(
 ) -> dict[str, Any]:
     """One task's result of a trained model."""
     logits = predict_splits(model.for_task(name), suite.tokenizer, suite.data[name], suite.max_length)
-    save_logits(folder / f"logits_{name}.npz", logits)
+    if is_main_process():
+        save_logits(folder / f"logits_{name}.npz", logits)
     entry = describe_test(suite.data[name], logits) | describe_size(model, folder)
-    best: dict[str, Any] = max(trained["history"], key=lambda seen: seen["eval_score"], default={})
+    same = (seen for seen in trained["history"] if seen["eval_score"] == trained["validation_score"])
+    best: dict[str, Any] = next(same, {})
     return entry | {
         "validation_score": best.get(f"eval_{name}"),
         "seconds": trained["seconds"],
@@ -243,12 +268,18 @@ def load_teacher(path: str | Path, name: str, suite: Suite) -> PreTrainedModel:
     Raises:
         InputError: for a multi-task model without the task, or a classifier with other labels.
     """
-    config = load_pretrained(AutoConfig, path)
+    config = load_pretrained(AutoConfig, path, **suite.code)
     if isinstance(config, MultiTaskConfig):
         model = load_pretrained(AutoModel, path).for_task(name)
     else:
-        model = load_classifier(path)
+        model = load_classifier(path, **suite.code)
     match_labels(suite.data[name].task.labels, read_labels(model.config))
+    check_max_length(model, suite.max_length)
+    if hash_tokenizer(load_pretrained(AutoTokenizer, path)) != hash_tokenizer(suite.tokenizer):
+        raise InputError(
+            f"the teacher {path} has another tokenizer than the encoder, whose tokens it would misread; give teachers "
+            "that were fine-tuned from the same encoder"
+        )
     return model
 
 
@@ -275,7 +306,11 @@ def label_tasks(
                 f"a teacher is given for {name}, which is no task here; give {', '.join(suite.data)}"
             )
         models = [load_teacher(path, name, suite) for path in paths]
-        inputs = {"suite": suite.describe([name]), "teachers": [hash_weights(model) for model in models]}
+        inputs = {
+            "suite": suite.describe([name]),
+            "teachers": [hash_weights(model) for model in models],
+            "labels": [list(read_labels(model.config)) for model in models],
+        }
 
         def build(
             folder: Path, name: str = name, models: Sequence[PreTrainedModel] = models
@@ -297,9 +332,14 @@ def _run_teacher(suite: Suite, model: PreTrainedModel, name: str, rows: EncodedR
     return logits if order is None else logits[:, order]
 
 
-def describe_source(encoder: str | Path) -> dict[str, Any]:
+def describe_source(encoder: str | Path, code: Mapping[str, bool]) -> dict[str, Any]:
     """What a result depends on of the encoder: its weights."""
-    return {"weights": hash_weights(load_pretrained(AutoModel, encoder))}
+    is_suite = isinstance(load_pretrained(AutoConfig, encoder, **code), MultiTaskConfig)
+    kind = AutoModel if is_suite else AutoModelForSequenceClassification
+    model, info = load_pretrained(kind, encoder, output_loading_info=True, **code)
+    return {
+        "weights": hash_weights(model, without=info["missing_keys"])
+    }  # what is missing is drawn at random
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -357,7 +397,12 @@ def render_multitask(results: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"The average is over {', '.join(results['averaged_over'])}; seeds of the students: "
-        f"{', '.join(map(str, results['seeds']))}. Checkpoints were selected on rows held out of train.",
+        f"{', '.join(map(str, results['seeds']))}.",
+        *(
+            f"Checkpoints of {name} were selected on {describe_selection(chosen)}."
+            for name, chosen in results["selected_on"].items()
+            if chosen != "train"
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -371,12 +416,11 @@ def finish(
     described: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Put the results of a run together, write them, and return them with ``runs`` by arm and seed."""
-    first = next(iter(suite.data.values()))
     results = {
         "title": title,
         **collect_arms(suite, arms),
         "seeds": list(seeds),
-        "selected_on": first.selected_on,
+        "selected_on": {name: data.selected_on for name, data in suite.data.items()},
         "data": {name: data.fingerprints() for name, data in suite.data.items()},
         "data_source": {name: data.source for name, data in suite.data.items()},
         "versions": collect_versions(),

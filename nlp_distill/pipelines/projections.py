@@ -50,10 +50,11 @@ def fit_projections(
     for batch in draw_batches(rows, collate, seed):
         real = batch["attention_mask"].bool()
         inputs = {name: value for name, value in batch.items() if name in MODEL_INPUTS}
-        own = run_model(student, inputs, STATES)["hidden_states"]
-        other = frozen.run(inputs, STATES)["hidden_states"]
+        own = run_model(student, _move(inputs, student.device), STATES)["hidden_states"]
+        # An earlier training may have taken the teacher to an accelerator.
+        other = frozen.run(_move(inputs, teacher.device), STATES)["hidden_states"]
         for name, layer, teacher_layer in objective.list_projected():
-            x, y = own[layer][real].double(), other[teacher_layer][real].double()
+            x, y = own[layer].cpu()[real].double(), other[teacher_layer].cpu()[real].double()
             squares[name] = squares[name] + x.T @ x
             products[name] = products[name] + x.T @ y
     student.train(was_training)
@@ -62,6 +63,10 @@ def fit_projections(
         ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
         projection: Any = objective.projections[name]
         projection.weight.copy_(torch.linalg.solve(gram + ridge, products[name]).T)
+
+
+def _move(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def draw_batches(

@@ -45,6 +45,11 @@ def train_at_best_rate(
     return run | {"tuning": tuning | {"other_rates_s": others}}
 
 
+def count_seconds(run: Mapping[str, Any]) -> float:
+    """Seconds of a model's trainings: its last, and the stages before it."""
+    return run["training"]["seconds"] + run.get("seconds_before", 0.0)
+
+
 def write_run(
     output: Path,
     data: TaskData,
@@ -83,7 +88,7 @@ def write_run(
         "data": data.fingerprints(),
         "timings_s": {
             **timings,
-            **{arm: sum(run["training"]["seconds"] for run in runs[arm]) for arm in runs},
+            **{arm: sum(count_seconds(run) for run in runs[arm]) for arm in runs},
             **{f"{arm}_at_other_rates": found["other_rates_s"] for arm, found in tuning.items()},
         },
         "baseline_tuning": tuning,

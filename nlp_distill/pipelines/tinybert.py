@@ -214,10 +214,10 @@ class _Stages:
             return self._fine_tune(arm, seed, lambda: self._start(seed, random=True), {"start": "random"})
         if arm == "general_only":
             return self._fine_tune(arm, seed, lambda: self._start(seed, random=False), self._describe_start())
-        start, inputs = self._after_intermediate(seed)
+        start, inputs, before = self._after_intermediate(seed)
         if arm == "intermediate_only" or "prediction" in self.config.without:
-            return self._fine_tune(arm, seed, start, inputs)
-        return self._distil_predictions(arm, seed, start, inputs)
+            return self._fine_tune(arm, seed, start, inputs) | before
+        return self._distil_predictions(arm, seed, start, inputs) | before
 
     # ---- where a student starts ---------------------------------------------------------------------------------
 
@@ -247,19 +247,21 @@ class _Stages:
         if "general" in self.config.without:
             return {"start": "random"}
         if self.config.general:
-            return {
-                "start": hash_weights(
-                    load_pretrained(AutoModelForSequenceClassification, self.config.general).base_model
-                )
-            }
+            model, info = load_pretrained(
+                AutoModelForSequenceClassification, self.config.general, output_loading_info=True
+            )
+            prefix = f"{model.base_model_prefix}."
+            random = {name.removeprefix(prefix) for name in info["missing_keys"]}
+            return {"start": hash_weights(model.base_model, without=random)}
         return {"start": "teacher"}
 
     def _after_intermediate(self, seed: int):
-        """How to make the student after the intermediate stage, and what it depends on."""
+        """How to make the student after the intermediate stage, what it depends on, and the seconds it took."""
         if "intermediate" in self.config.without:
-            return lambda: self._start(seed, random=False), self._describe_start()
+            return lambda: self._start(seed, random=False), self._describe_start(), {"seconds_before": 0.0}
         run = self._distil_layers(seed)
-        return lambda: self._load(run["path"]), {"intermediate": run["weights"]}
+        before = {"seconds_before": run["training"]["seconds"]}
+        return lambda: self._load(run["path"]), {"intermediate": run["weights"]}, before
 
     # ---- the two stages, and the baseline -----------------------------------------------------------------------
 

@@ -257,3 +257,13 @@ class TinyBERTDistillation:
         }
         layer_map = getattr(self.layer_map, "__name__", "explicit")
         return {"shape": asdict(self.shape), "without": sorted(self.without), "layer_map": layer_map, **plain}
+
+    def describe_training(self, task: Task) -> dict[str, Any]:
+        """Epochs, learning rates and the like of both stages and the baselines, as plain values."""
+        epochs = {"num_train_epochs": settings_for(task).epochs}
+        return {
+            "intermediate_training": {**INTERMEDIATE, **epochs, **self.intermediate_training},
+            "prediction_training": {**PREDICTION, **self.prediction_training},
+            "baseline_epochs": self.baseline_epochs,
+            "baseline_learning_rates": list(self.baseline_learning_rates),
+        }

@@ -107,7 +107,11 @@ def collect_run(folder: str | Path, data: TaskData | None = None) -> Run:
 def _read_curve(path: Path, arm: str, results: Mapping[str, Any]) -> list[tuple[float, float]]:
     """Validation scores of an arm's first seed, from its own stage."""
     model = results["models"][arm].get("path")
-    candidates = [path / Path(model).name] if model else []
+    candidates = []
+    if model:  # an ablation's models lie a folder deeper
+        parts = Path(model).parts
+        is_ablation = len(parts) > 1 and parts[-2].startswith("without_")
+        candidates = [path / parts[-2] / parts[-1] if is_ablation else path / parts[-1]]
     for folder in candidates:
         finished = folder / "stage_finished.json"
         if finished.is_file():

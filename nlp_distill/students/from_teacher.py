@@ -147,6 +147,8 @@ class _Shrinking:
         shape: Shape,
         layer_map: LayerMap,
     ):
+        # A copy in memory, where a training took the teacher itself to an accelerator.
+        teacher = teacher if teacher.device.type == "cpu" else copy.deepcopy(teacher).cpu()
         self.teacher, self.student, self.own, self.shape = teacher, student, own, shape
         self.sources = {m: n for m, n in layer_map(shape.layers, own.layers) if m > 0}
         self.axes = find_axes(teacher, shape.hidden)

@@ -173,14 +173,15 @@ class MultiTaskModel(PreTrainedModel):
         return self._classifiers[task]
 
     def select(self, names: Sequence[str]) -> MultiTaskModel:
-        """A model of some of the tasks, with weights of its own.
+        """A model of some of the tasks, in this order, with weights of its own.
 
         Raises:
             InputError: for a task that the model does not have.
         """
         for name in names:
             self.get_classifier(name)
-        kept = [task for task in self.config.tasks or [] if task["name"] in names]
+        known = {task["name"]: task for task in self.config.tasks or []}
+        kept = [known[name] for name in names]
         model = type(self)(MultiTaskConfig(encoder=self.config.encoder, tasks=kept))
         weights = self.state_dict()
         model.load_state_dict({name: weights[name] for name in model.state_dict()})

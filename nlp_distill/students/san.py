@@ -150,7 +150,8 @@ class SANForSequenceClassification(PreTrainedModel):
             InputError: for rows without a second text.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if token_type_ids is None or not bool((token_type_ids * mask).any(dim=-1).all()):
+        is_traced = torch.compiler.is_compiling()  # a graph cannot depend on what is in the rows
+        if token_type_ids is None or not (is_traced or bool((token_type_ids * mask).any(dim=-1).all())):
             raise InputError(
                 "a SAN head compares two texts: rows need token_type_ids with a second text (1); call the tokenizer "
                 "with text and text_pair, or give the task a plain head"

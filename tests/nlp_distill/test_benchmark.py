@@ -44,11 +44,11 @@ def test_models_are_measured_side_by_side(models, run_cli, tmp_path, capsys):
 
 
 def test_a_text_has_the_tokens_that_were_asked_for(models):
-    saved, exported = TorchSubject(models[0]), OnnxSubject(models[2])
+    saved, exported = TorchSubject(models[0], 64), OnnxSubject(models[2])
     assert len(saved.tokenizer(make_text(saved, 11))["input_ids"]) == 11
     assert len(exported.classifier.tokenizer.encode(make_text(exported, 11)).ids) == 11
-    first, second = make_text(TorchSubject(models[0]), 12, is_pair=True)
-    assert len(TorchSubject(models[0]).tokenizer(first, second)["input_ids"]) == 12
+    first, second = make_text(TorchSubject(models[0], 64), 12, is_pair=True)
+    assert len(TorchSubject(models[0], 64).tokenizer(first, second)["input_ids"]) == 12
 
 
 class Sleeper:

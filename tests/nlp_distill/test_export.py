@@ -161,6 +161,12 @@ def test_a_task_of_a_multi_task_model_is_exported_alone(make_bert, tokenizer, ru
     assert run_cli("export", tmp_path / "m", "--output", tmp_path / "out", "--task", "films") == 0
     model.for_task("films").save_pretrained(tmp_path / "films")
     tokenizer.save_pretrained(tmp_path / "films")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(json.dumps({"a": text, "b": "the plot was dull"}) for text in TEXTS))
+    columns = ["--sample-file", pairs, "--text-column", "a", "--text-pair-column", "b"]
+    san = ["--task", "entailment", "--output", tmp_path / "san", *columns]
+    assert run_cli("export", tmp_path / "m", *san) == 0
+    assert json.loads((tmp_path / "san" / "parity.json").read_text())["parity"]["max_abs_difference"] < 1e-4
     expected = torch_logits(tmp_path / "films", TEXTS)
     np.testing.assert_allclose(Classifier(tmp_path / "out").compute_logits(TEXTS), expected, atol=1e-4)
 

@@ -107,10 +107,11 @@ def test_each_task_s_rows_are_under_its_objective_and_every_row_counts_the_same(
     soft = F.kl_div(student[three].log_softmax(-1), teacher[three].softmax(-1), reduction="batchmean")
     hard = F.cross_entropy(student[three], torch.tensor([2, 0]))
     binary = F.cross_entropy(student[[2], :2], torch.tensor([1]))
-    assert terms["soft_targets"].item() == pytest.approx(soft.item() / 2)
-    assert terms["logit_regression"].item() == pytest.approx(0.4**2 / 4, rel=1e-5)
-    expected = hard.item() / 2 + 0.6**2 / 4 + binary.item() / 4
-    assert terms["hard_labels"].item() == pytest.approx(expected, rel=1e-5)
+    assert terms["task_0"].item() == pytest.approx((soft + hard).item() / 2, rel=1e-5)
+    assert terms["task_1"].item() == pytest.approx((0.4**2 + 0.6**2) / 4, rel=1e-5)
+    assert terms["task_2"].item() == pytest.approx(binary.item() / 4, rel=1e-5)
+    batch["task_ids"] = torch.tensor([0, 1, 1, 0])
+    assert run(objective, student, teacher, batch, 0.0)["task_2"].item() == 0  # a term all the same
 
 
 def test_objectives_that_read_more_than_logits_are_refused(make_bert):

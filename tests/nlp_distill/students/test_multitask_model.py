@@ -147,6 +147,16 @@ def test_a_san_task_loads_by_the_auto_class_and_pipelines_take_it(make_bert, tok
         loaded(**tokenizer(["good film"], return_tensors="pt"))
 
 
+def test_some_tasks_can_be_taken_out_in_any_order(make_bert, batch):
+    model = MultiTaskModel.from_encoder(make_bert(), [TASKS[0], SAN, TASKS[2]]).eval()
+    picked = model.select(["similarity", "films"]).eval()
+    assert [task.name for task in picked.tasks] == ["similarity", "films"]
+    whole, part = (
+        own(**batch, task_ids=torch.full((6,), number)).logits for own, number in ((model, 0), (picked, 1))
+    )
+    torch.testing.assert_close(whole[:, :2], part[:, :2])
+
+
 def test_models_that_cannot_be_are_refused(make_bert, tokenizer):
     with pytest.raises(InputError, match="made for pairs of texts with classes"):
         TaskHead("films", ("a", "b"), head="san")
