@@ -74,7 +74,7 @@ class SANHead(nn.Module):
             state = self.cell(read, state)
             features = torch.cat([state, read, (state - read).abs(), state * read], dim=-1)
             answers.append(torch.log_softmax(self.answer(features), dim=-1))
-        kept = self._keep_turns(len(states), states.device)
+        kept = self._keep_turns(states.shape[0], states.device)  # len() would fix the batch of an export
         stacked = torch.stack(answers, dim=1).masked_fill(~kept[:, :, None], float("-inf"))
         # The mean of the probabilities, in logarithms throughout so that small ones keep their gradient.
         return torch.logsumexp(stacked, dim=1) - kept.sum(dim=1, keepdim=True).log()
