@@ -41,6 +41,7 @@ PARTS = {
     "_without_hidden": "distilled, without the hidden-state term",
     "_without_embedding": "distilled, without the embedding term",
 }
+COMPARED = ["average", "of the teachers'", "without CoLA"]
 TASK_ORDER = (
     "cola",
     "sst2",
@@ -108,8 +109,10 @@ def render_family(family: str, tasks: Results) -> str:
     lines = [
         f"**{FAMILIES[family]}**",
         "",
-        "| model | " + " | ".join([*header, "average", "of the teachers'", "without CoLA", "seeds"]) + " |",
-        "|---|" + "---:|" * (len(columns) + 4),
+        "| model | "
+        + " | ".join([*header, *(COMPARED if len(columns) > 1 else COMPARED[1:2]), "seeds"])
+        + " |",
+        "|---|" + "---:|" * (len(columns) + (4 if len(columns) > 1 else 2)),
     ]
     means = {row: _mean_scores(row, columns, tasks) for row in rows}
     for row in rows:
@@ -129,9 +132,14 @@ def _mean_scores(row: str, columns: list[str], tasks: Results) -> list[float | N
 
 
 def _compare_averages(columns: list[str], own: list[float | None], teacher: list[float | None]) -> list[str]:
-    """Average, share of the teachers' average, and that share without CoLA; blank where a task is missing."""
+    """Average, share of the teachers' average, and that share without CoLA; blank where a task is missing.
+
+    Of one task, the share alone.
+    """
+    if len(columns) == 1:
+        return [f"{own[0] / teacher[0]:.1%}" if own[0] is not None and teacher[0] else ""]
     pairs = [(task, a, b) for task, a, b in zip(columns, own, teacher, strict=True)]
-    if len(columns) < 2 or any(a is None or b is None for _, a, b in pairs):
+    if any(a is None or b is None for _, a, b in pairs):
         return ["", "", ""]
     known = [(task, float(a or 0.0), float(b or 0.0)) for task, a, b in pairs]
     average, reference = (fmean(score[index] for score in known) for index in (1, 2))
