@@ -278,6 +278,7 @@ def _format_scores(model: Mapping[str, Any]) -> str:
 
 
 def describe_selection(selected_on: str) -> str:
+    """The rows that checkpoints were selected on, in words."""
     return {
         "train": "rows held out of train",
         "dev": "**the reported rows themselves**, as many papers do: these scores are optimistic",
