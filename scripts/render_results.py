@@ -119,9 +119,11 @@ def render_family(family: str, tasks: Results) -> str:
         found = means[row]
         cells = ["" if score is None else f"{100 * score:.1f}" for score in found]
         cells += _compare_averages(columns, found, means["teacher"])
-        seeds = {entry["seed"] for task in columns for entry in tasks[task].get(row, [])}
+        seeds = {tuple(entry["seed"] for entry in tasks[task][row]) for task in columns if row in tasks[task]}
+        numbers = sorted(len(found) for found in seeds)
+        shown = f"{numbers[0]}–{numbers[-1]} a task" if len(seeds) > 1 else ", ".join(map(str, min(seeds)))
         title = TITLES.get(row) or PARTS.get(row.removeprefix(family), row)
-        lines.append(f"| {title} | " + " | ".join([*cells, ", ".join(map(str, sorted(seeds)))]) + " |")
+        lines.append(f"| {title} | " + " | ".join([*cells, shown]) + " |")
     return "\n".join(lines)
 
 
