@@ -32,6 +32,8 @@ class Subject(Protocol):
     name: str
     kind: str
 
+    @property
+    def tokenizer(self) -> Any: ...
     def set_threads(self, threads: int) -> None: ...
     def answer(self, texts: Sequence[Text]) -> np.ndarray: ...
 
@@ -50,8 +52,13 @@ class TorchSubject:
         self.name = str(folder)
         self.model = load_pretrained(AutoModelForSequenceClassification, folder).eval()
         check_max_length(self.model, max_length)
-        self.tokenizer = load_pretrained(AutoTokenizer, folder)
+        self._tokenizer = load_pretrained(AutoTokenizer, folder)
         self.max_length = max_length
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's own."""
+        return self._tokenizer
 
     def set_threads(self, threads: int) -> None:
         """Threads of every operator."""
@@ -86,6 +93,11 @@ class OnnxSubject:
         self.name = str(folder)
         self.folder = folder
         self.set_threads(1)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The exported tokenizer."""
+        return self.classifier.tokenizer
 
     def set_threads(self, threads: int) -> None:
         """A new session: onnxruntime fixes its threads when it loads."""
@@ -126,7 +138,7 @@ def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
     Raises:
         InputError: for too few tokens to hold a word each.
     """
-    tokenizer: Any = subject.tokenizer if isinstance(subject, TorchSubject) else _tokenizer_of(subject)
+    tokenizer = subject.tokenizer
     words = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
     special = tokenizer.num_special_tokens_to_add(is_pair)
     if tokens < special + 1 + is_pair:
@@ -136,11 +148,6 @@ def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
     chosen = [words[(7 * number) % len(words)] for number in range(tokens - special)]
     half = len(chosen) // 2
     return (" ".join(chosen[:half]), " ".join(chosen[half:])) if is_pair else " ".join(chosen)
-
-
-def _tokenizer_of(subject: Subject) -> Any:
-    classifier: Any = getattr(subject, "classifier")  # noqa: B009  the protocol does not name it
-    return classifier.tokenizer
 
 
 def measure_latency(

@@ -20,17 +20,11 @@ from nlp_distill.commands.suite import (
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from nlp_distill.pipelines.bam import SYMMETRIC, distill_bam
-    from nlp_distill.results import drop_place
 
     config = configure_bam(options)
     doubled = SYMMETRIC & set(options.tasks) if options.doubled is None else frozenset(options.doubled)
     suite = load_suite(options, frozenset(doubled))
-    plain = {
-        "encoder": drop_place(options.encoder),
-        "tasks": options.tasks,
-        **config.describe(),
-        **describe_suite(options),
-    }
+    plain = {**config.describe(), **describe_suite(options)}
     plain["doubled"] = sorted(doubled)
     methods = name_methods(config)
     check_suite_unpublished(options, methods, config.seeds, plain)

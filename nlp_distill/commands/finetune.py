@@ -150,6 +150,7 @@ def report_teacher(
         "data": data.fingerprints(),
         "data_source": data.source,
         "selected_on": data.selected_on,
+        **({"tuning": result["tuning"]} if "tuning" in result else {}),
     }
     results = {
         "task": data.task.name,
@@ -166,8 +167,6 @@ def report_teacher(
     write_whole(
         folder / "results.md", f"# {data.task.name}: {results['metric']} on the test split\n\n{table}\n"
     )
-    if "tuning" in result:
-        context["tuning"] = results["tuning"] = result["tuning"]
     if options.results_dir:
         context["wall_time_s"] = result["seconds"]
         seed = options.seed

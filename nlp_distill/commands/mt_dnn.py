@@ -21,16 +21,10 @@ METHODS = {"multitask": "multitask", "ensemble": "mt_dnn_ensemble", "student": "
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from nlp_distill.pipelines.mt_dnn import distill_mt_dnn
-    from nlp_distill.results import drop_place
 
     config = configure_mt_dnn(options)
     suite = load_suite(options)
-    plain = {
-        "encoder": drop_place(options.encoder),
-        "tasks": options.tasks,
-        **config.describe(),
-        **describe_suite(options),
-    }
+    plain = {**config.describe(), **describe_suite(options)}
     written = {arm: name for arm, name in METHODS.items() if arm == "student" or not config.given}
     check_suite_unpublished(options, written, config.seeds, plain)
     described = {"config": plain, "command": options.command_line}

@@ -59,7 +59,13 @@ def describe_suite(options: argparse.Namespace) -> dict[str, Any]:
     from nlp_distill.results import drop_place
 
     teachers = {task: [drop_place(path) for path in paths] for task, paths in read_teachers(options).items()}
-    return {"max_length": options.max_length, "select_on": options.select_on, "given_teachers": teachers}
+    return {
+        "encoder": drop_place(options.encoder),
+        "tasks": options.tasks,
+        "max_length": options.max_length,
+        "select_on": options.select_on,
+        "given_teachers": teachers,
+    }
 
 
 def check_suite_unpublished(

@@ -146,14 +146,13 @@ def distill_mt_dnn(
         tuned = {name: [stages.fine_tune(run, name) for run in kept] for name in taught}
         arms["ensemble"] = [stages.score_ensemble(tuned, kept)]
         teachers = {name: [run["path"] for run in runs] for name, runs in tuned.items()}
-    labels = average_labels(
-        label_tasks(suite, teachers, stages.output / "labels", overwrite), config.average, suite
-    )
+    labels = label_tasks(suite, teachers, stages.output / "labels", overwrite)
+    labels = average_labels(labels, config.average)
     arms["student"] = [stages.train_student(labels, seed)["entries"] for seed in config.seeds]
     return finish(stages.output, "MT-DNN", suite, arms, config.seeds, described)
 
 
-def average_labels(labels: Labels, average: str, suite: Suite) -> Labels:
+def average_labels(labels: Labels, average: str) -> Labels:
     """Logits of several teachers, as the objectives take them.
 
     ``SoftTargets`` averages probabilities itself; for the average of logits one teacher is made of them. The values of

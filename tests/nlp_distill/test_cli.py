@@ -209,6 +209,7 @@ def test_finetune_keeps_the_best_of_several_rates(
     }
     assert tried["0.01"] > tried["1e-09"]
     assert result["tuning"] == {"learning_rate": 0.01, "validation_scores": tried}
+    assert json.loads((output / "results.json").read_text())["tuning"] == result["tuning"]
     assert result["config"]["training"]["learning_rate"] == [1e-9, 1e-2]
     best, kept = (load_file(folder / "model.safetensors") for folder in (tmp_path / "t-lr0.01", output))
     assert all((best[name] == kept[name]).all() for name in best)
