@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -72,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
-        from nlp_distill.processes import leave_processes
+        from nlp_distill.processes import leave_processes, stop_on_sigterm
         from nlp_distill.results import describe_command
 
         options.training = parse_training_arguments(rest)
         options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
         quiet_libraries()
+        stop_on_sigterm()
         import_module(f"nlp_distill.commands.{options.module}").run(options)
         leave_processes()
     except InputError as error:
@@ -89,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
         print(f"\nerror: {error}", file=sys.stderr)  # on its own line, below the bar that stopped
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)
-        return 130
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
 
 

@@ -10,6 +10,7 @@ from transformers import TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
 from data_augment.errors import InputError
+from nlp_distill.interrupts import checkpoint_on_signals
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
 from nlp_distill.processes import runs_on_cpu
@@ -127,7 +128,8 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
     """
     checkpoints = str(trainer.args.output_dir)
-    result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
+    with checkpoint_on_signals(trainer):
+        result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
     trainer.save_model(str(output))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
