@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from data_augment.errors import InputError
-from data_augment.parsing import OneLineParser, describe_os_error, exit_code
+from data_augment.parsing import OneLineParser, describe_failed_write, describe_os_error, exit_code
 from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
@@ -89,7 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return exit_code(error)
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
-        print(f"\nerror: {error}", file=sys.stderr)  # on its own line, below the bar that stopped
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        failed_write = describe_failed_write(error)
+        if failed_write is None:
+            raise
+        print(f"error: {failed_write}; what was finished before is kept", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)

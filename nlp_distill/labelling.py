@@ -331,7 +331,10 @@ def _label_shards(
 def _is_whole(shard: Path) -> bool:
     """Whether a shard is there and as it was written: the archive keeps a checksum of what it holds."""
     try:
-        with np.load(shard, allow_pickle=False) as content:
+        with (
+            shard.open("rb") as file,
+            np.load(file, allow_pickle=False) as content,
+        ):  # numpy leaves torn ones open
             return len(content["ids"]) == len(content["logits"])
     except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return False

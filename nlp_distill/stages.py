@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,9 @@ def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:
     if damage := find_damage(folder, finished.get("files", {})):
         announce(f"{title}: {folder} is damaged ({damage}), so it is made again")
         return False
+    for leftover in (STARTED, LOCK):  # of a process that was killed right after it had finished
+        with suppress(OSError):
+            (folder / leftover).unlink(missing_ok=True)
     announce(f"{title}: reusing {folder} (finished earlier)")
     return True
 
@@ -212,7 +215,11 @@ def _read(path: Path) -> Any:
     """A mark's content; None where there is none, or one that is not as it was written."""
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # what is no UTF-8 and what is no JSON are ValueErrors
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ):  # what is no UTF-8 and what is no JSON are ValueErrors
         return None
     if not isinstance(content, dict):
         return None

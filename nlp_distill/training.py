@@ -1,12 +1,13 @@
 """What every training run of the pipelines shares: arguments, score, resume, and the saved student."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import TrainingArguments, set_seed
+from transformers import ProgressCallback, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
 from data_augment.errors import InputError
@@ -121,6 +122,18 @@ def read_score(trainer: DistillationTrainer) -> float | None:
     return scores.get(step)
 
 
+@contextmanager
+def end_bar_on_error(trainer: DistillationTrainer) -> Iterator[None]:
+    """End the line of the progress bar where training stops in the middle, so that the message has its own."""
+    try:
+        yield
+    except BaseException:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
+                callback.training_bar.close()
+        raise
+
+
 def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]:
     """Train, from the last complete checkpoint if there is one; save the student; drop the checkpoints.
 
@@ -128,7 +141,7 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
     """
     checkpoints = str(trainer.args.output_dir)
-    with checkpoint_on_signals(trainer):
+    with checkpoint_on_signals(trainer), end_bar_on_error(trainer):
         result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
     trainer.save_model(str(output))
     trainer.accelerator.wait_for_everyone()

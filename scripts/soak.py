@@ -249,6 +249,7 @@ def start(job: Job, folder: Path, prepare: Callable[[], None] = lambda: None) ->
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         prepare()
         arguments = list(job.arguments)
         if job.name == "augment" and Path("out/transfer.parquet").exists():
