@@ -21,6 +21,7 @@ from nlp_distill.options import (
     add_export_options,
     add_general_options,
     add_mt_dnn_options,
+    add_serve_options,
     add_suite_options,
     add_tinybert_options,
     add_trust_option,
@@ -38,6 +39,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
   nlp-distill export                a student as one file that runs without torch
+  nlp-distill serve                 try a student and its teacher in a browser, or from a program
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
   nlp-distill report                a page about a run: scores, price, curves, disagreements
   nlp-distill evaluate              score saved models on a task's test split
@@ -210,6 +212,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)
+
+    serve = _add(commands, "serve", "a student, and its teacher beside it, as a small web service", False)
+    add_serve_options(serve)
 
     benchmark = _add(commands, "benchmark", "latency, throughput, size and memory of models", False)
     add_benchmark_options(benchmark)

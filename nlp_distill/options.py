@@ -131,6 +131,40 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``serve``."""
+    parser.add_argument(
+        "student", metavar="STUDENT", help="exported model; a saved one (or a hub name) is exported first"
+    )
+    parser.add_argument("--teacher", metavar="MODEL", help="another, to answer beside the student")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        default=32,
+        metavar="N",
+        help="texts a request, and texts of several requests answered together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-text-chars", type=int, default=10_000, metavar="N", help="of a text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-request-bytes", type=int, default=2**20, metavar="N", help="of a body (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-wait-ms",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="that a request waits for others when the models are idle (default: 0; what arrives while they are "
+        "busy is answered together anyway)",
+    )
+    add_trust_option(parser)
+
+
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """What the multi-task methods share."""
     data = parser.add_argument_group("data")

@@ -35,6 +35,7 @@ COMMANDS = [
     ["distill", "mt-dnn"],
     ["distill", "bam"],
     ["export"],
+    ["serve"],
     ["benchmark"],
     ["report"],
     ["evaluate"],
