@@ -23,6 +23,7 @@ from nlp_distill.options import (
     add_mt_dnn_options,
     add_serve_options,
     add_suite_options,
+    add_teacher_options,
     add_tinybert_options,
     add_trust_option,
 )
@@ -155,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     label.add_argument(
         "--teacher", required=True, nargs="+", metavar="DIR", help="fine-tuned model(s): folder or hub name"
     )
+    label.add_argument("--teacher-task", metavar="NAME", help="of multi-task teachers: the task to take")
     label.add_argument(
         "--input", required=True, metavar="FILE", help="rows with an id column, as data-augment writes them"
     )
@@ -176,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     bilstm = _add(methods, "bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True)
     add_data_options(bilstm)
     add_distillation_options(bilstm)
-    bilstm.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    add_teacher_options(bilstm)
     bilstm.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
 
     add_general_options(
@@ -230,6 +232,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_options(evaluate)
     evaluate.add_argument(
         "--model", required=True, nargs="+", metavar="DIR", help="saved models; the first is the reference"
+    )
+    evaluate.add_argument(
+        "--model-task", metavar="NAME", help="of multi-task models: the task to take (default: --task)"
     )
     evaluate.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
     add_trust_option(evaluate)
