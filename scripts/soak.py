@@ -522,6 +522,20 @@ def render(ledger: Ledger) -> str:
     return "\n".join([*lines, f"| **all** | **{total}** | **{late}** | **{lost}** |"])
 
 
+def run_tries(soak: Soak, tries: Sequence[tuple], amounts: Sequence[int]) -> None:
+    """So many tries of each kind, in turns, so that those so far are always a fair sample."""
+    rounds = [
+        (number / amount, attempt, kinds[number % len(kinds)])
+        for (attempt, kinds), amount in zip(tries, amounts, strict=True)
+        for number in range(amount)
+    ]
+    with tqdm(total=len(rounds), unit="try") as progress:
+        for _, attempt, kind in sorted(rounds, key=lambda one: one[0]):
+            attempt(kind)
+            progress.update()
+            progress.set_postfix(lost=sum(map(len, soak.ledger.losses.values())))
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -567,12 +581,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     soak = Soak(folder, [job for job in jobs if not options.jobs or job.name in options.jobs], source)
     source.shuffle(soak.jobs)
     tries = [(soak.interrupt, INTERRUPTIONS), (soak.fault, FAULTS), (soak.corrupt, CORRUPTIONS)]
-    with tqdm(total=sum(amounts), unit="try") as progress:
-        for (attempt, kinds), amount in zip(tries, amounts, strict=True):
-            for number in range(amount):
-                attempt(kinds[number % len(kinds)])
-                progress.update()
-                progress.set_postfix(lost=sum(map(len, soak.ledger.losses.values())))
+    try:
+        run_tries(soak, tries, amounts)
+    except KeyboardInterrupt:
+        print("\nstopped; the tries so far:", file=sys.stderr)
     print(render(soak.ledger))
     lost = [f"{kind}: {loss}" for kind, losses in soak.ledger.losses.items() for loss in losses]
     for loss in lost:
