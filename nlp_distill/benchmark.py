@@ -44,15 +44,17 @@ class TorchSubject:
     Args:
         folder: what ``save_pretrained`` wrote, or a hub name.
         max_length: tokens a text.
+        trust_remote_code: run code that comes with it.
     """
 
     kind = "torch"
 
-    def __init__(self, folder: str | Path, max_length: int = 128):
+    def __init__(self, folder: str | Path, max_length: int = 128, trust_remote_code: bool = False):
         self.name = str(folder)
-        self.model = load_pretrained(AutoModelForSequenceClassification, folder).eval()
+        code = {"trust_remote_code": trust_remote_code}
+        self.model = load_pretrained(AutoModelForSequenceClassification, folder, **code).eval()
         check_max_length(self.model, max_length)
-        self._tokenizer = load_pretrained(AutoTokenizer, folder)
+        self._tokenizer = load_pretrained(AutoTokenizer, folder, **code)
         self.max_length = max_length
 
     @property

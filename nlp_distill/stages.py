@@ -103,6 +103,15 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool) -> Path | Non
     return replaced
 
 
+def read_finished(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of a stage that was finished with these inputs; ``None`` where there is none."""
+    finished = _read(folder / FINISHED)
+    wanted = json.loads(json.dumps(inputs))
+    if finished is None or describe_difference(finished["inputs"], wanted):
+        return None
+    return finished["result"]
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for output, and those above it.
 
