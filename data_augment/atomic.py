@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,13 +32,15 @@ def check_output_path(path: str | Path, *, overwrite: bool = False) -> Path:
 def open_atomically(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success flush it to disk and rename it to ``path``.
 
-    On any exception, ``KeyboardInterrupt`` too, the temporary file is removed and ``path`` stays as it was.
+    On any exception, ``KeyboardInterrupt`` too, the temporary file is removed and ``path`` stays as it was. What a
+    killed process left is removed by the next one that writes ``path``.
     """
     path = Path(path)
+    _remove_abandoned(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
     temporary = Path(name)
     try:
+        _lock(handle)  # until this process ends, or closes it
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -47,5 +50,29 @@ def open_atomically(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
+        os.close(handle)
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files for ``path`` whose writers are gone."""
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            handle = os.open(abandoned, os.O_RDWR)
+            try:
+                if _lock(handle):
+                    abandoned.unlink()
+            finally:
+                os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file for this process; whether that was possible."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True

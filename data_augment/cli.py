@@ -151,7 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A terminated run cleans up its temporary files too.
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        print(format_summary(_run(arguments), arguments.output))
+        summary = _run(arguments)
+        print(format_summary(summary, arguments.output))
+        if summary.warning:
+            print(f"WARNING: {summary.warning}", file=sys.stderr)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

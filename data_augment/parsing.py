@@ -33,6 +33,18 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
+def describe_failed_write(error: Exception) -> str | None:
+    """What libraries that write in their own way say where the system refuses, in one line; None for other errors.
+
+    safetensors (written in Rust) and torch report a full disk as errors of their own, or as a ``RuntimeError``.
+    """
+    text = " ".join(str(error).split())
+    known = ("os error", "PytorchStreamWriter failed", "enforce fail at inline_container", "iostream error")
+    if any(sign in text for sign in known):
+        return f"a file could not be written ({text[:160]}); is the disk full, or read-only?"
+    return None
+
+
 def exit_code(error: OSError) -> int:
     """2 where the path that was given is at fault, 1 where the machine is (a full disk)."""
     return 2 if error.errno in WRONG_PATHS else 1

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import datasets
 
 
+MANY_DUPLICATES = 0.9
+
+
 @dataclass(frozen=True)
 class TransferSetSummary:
     """What happened while a transfer set was built.
@@ -61,6 +64,17 @@ class TransferSetSummary:
     tagger: str
     seconds: float
     candidates: str | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What is likely wrong with the transfer set, if anything."""
+        if self.copies_drawn and self.duplicate_copies > MANY_DUPLICATES * self.copies_drawn:
+            share = self.duplicate_copies / self.copies_drawn
+            return (
+                f"{share:.0%} of the variants were unchanged or duplicates, and dropped; draw fewer of them (n_iter), "
+                "or raise the rules' probabilities"
+            )
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a plain dict, ready for json."""

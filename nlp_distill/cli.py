@@ -5,12 +5,13 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from data_augment.errors import InputError
-from data_augment.parsing import OneLineParser, describe_os_error, exit_code
+from data_augment.parsing import OneLineParser, describe_failed_write, describe_os_error, exit_code
 from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
@@ -21,7 +22,9 @@ from nlp_distill.options import (
     add_fit_options,
     add_general_options,
     add_mt_dnn_options,
+    add_serve_options,
     add_suite_options,
+    add_teacher_options,
     add_tinybert_options,
     add_trust_option,
 )
@@ -39,6 +42,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
   nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it
   nlp-distill export                a student as one file that runs without torch
+  nlp-distill serve                 try a student and its teacher in a browser, or from a program
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
   nlp-distill report                a page about a run: scores, price, curves, disagreements
   nlp-distill evaluate              score saved models on a task's test split
@@ -87,12 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
-        from nlp_distill.processes import leave_processes
+        from nlp_distill.processes import leave_processes, stop_on_sigterm
         from nlp_distill.results import describe_command
 
         options.training = parse_training_arguments(rest)
         options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
         quiet_libraries()
+        stop_on_sigterm()
         import_module(f"nlp_distill.commands.{options.module}").run(options)
         leave_processes()
     except InputError as error:
@@ -102,11 +107,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return exit_code(error)
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
-        print(f"\nerror: {error}", file=sys.stderr)  # on its own line, below the bar that stopped
+        print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except Exception as error:
+        failed_write = describe_failed_write(error)
+        if failed_write is None:
+            raise
+        print(f"error: {failed_write}; what was finished before is kept", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stopped:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)
-        return 130
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
 
 
@@ -160,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
     label.add_argument(
         "--teacher", required=True, nargs="+", metavar="DIR", help="fine-tuned model(s): folder or hub name"
     )
+    label.add_argument("--teacher-task", metavar="NAME", help="of multi-task teachers: the task to take")
     label.add_argument(
         "--input", required=True, metavar="FILE", help="rows with an id column, as data-augment writes them"
     )
@@ -181,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
     bilstm = _add(methods, "bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True)
     add_data_options(bilstm)
     add_distillation_options(bilstm)
-    bilstm.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    add_teacher_options(bilstm)
     bilstm.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
 
     add_general_options(
@@ -222,6 +234,9 @@ def build_parser() -> argparse.ArgumentParser:
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)
 
+    serve = _add(commands, "serve", "a student, and its teacher beside it, as a small web service", False)
+    add_serve_options(serve)
+
     benchmark = _add(commands, "benchmark", "latency, throughput, size and memory of models", False)
     add_benchmark_options(benchmark)
 
@@ -236,6 +251,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_options(evaluate)
     evaluate.add_argument(
         "--model", required=True, nargs="+", metavar="DIR", help="saved models; the first is the reference"
+    )
+    evaluate.add_argument(
+        "--model-task", metavar="NAME", help="of multi-task models: the task to take (default: --task)"
     )
     evaluate.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
     add_trust_option(evaluate)

@@ -44,18 +44,29 @@ def describe_scores(
 
     Returns:
         ``{"score", "metrics", "agreement"}``: the task's first metric, all of them with ``calibration_error`` (and
-        ``kl_to_teacher``, nats) for classifications, and agreement with the teacher where its logits are given.
+        ``kl_to_teacher``, nats) for classifications, and agreement with the teacher where its logits are given. A model
+        that answers every row alike has ``collapsed_to`` too, that answer.
     """
     metrics = compute_metrics(task, logits, labels)
     score = metrics[task.metrics[0]]
     if not task.is_regression:
         metrics["calibration_error"] = expected_calibration_error(logits, labels)
     described: dict[str, Any] = {"score": score, "metrics": metrics}
+    if (answer := find_only_answer(task, logits)) is not None:
+        described["collapsed_to"] = answer
     if teacher_logits is not None:
         described["agreement"] = agreement(logits, teacher_logits)
         if not task.is_regression:
             metrics["kl_to_teacher"] = kl_to_teacher(logits, teacher_logits)
     return described
+
+
+def find_only_answer(task: Task, logits: np.ndarray) -> str | float | None:
+    """What a model answers where it answers all of several rows alike: a label, a value; else None."""
+    answers = logits[:, 0] if task.is_regression else logits.argmax(axis=1)
+    if len(answers) < 2 or (answers != answers[0]).any():
+        return None
+    return float(answers[0]) if task.is_regression else task.labels[int(answers[0])]
 
 
 def describe_size(model: PreTrainedModel, folder: str | Path) -> dict[str, int]:

@@ -5,14 +5,17 @@ import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -21,6 +24,8 @@ from data_augment.rows import RowReader, read_rows
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.locks import LOCK, hold_folder
+from nlp_distill.memory import halve, lacks_memory
 from nlp_distill.teachers import Teacher, match_labels, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
@@ -99,10 +104,12 @@ def label_file(
         if found == fingerprint:
             return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
     schema = infer_schema(rows, len(teachers))  # before the work, which a bad column should not waste
-    _prepare_partial(partial, fingerprint)
-    summary = _label_shards(rows, partial, teachers, text_columns, max_length, fingerprint["rows"])
-    _join_shards(rows, partial, output, schema, fingerprint)
-    shutil.rmtree(partial)
+    partial.mkdir(exist_ok=True)
+    with hold_folder(partial):
+        _prepare_partial(partial, fingerprint)
+        summary = _label_shards(rows, partial, teachers, text_columns, max_length, fingerprint["rows"])
+        _join_shards(rows, partial, output, schema, fingerprint)
+        shutil.rmtree(partial)
     return summary
 
 
@@ -152,8 +159,7 @@ def compute_logits(
     for indices in plan_batches(rows.lengths, batch_tokens):
         batch = collator([{k: v for k, v in rows[int(i)].items() if k != "labels"} for i in indices])
         padded_tokens += batch["input_ids"].numel()
-        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        values = teacher.run(batch)["logits"].float().cpu().numpy()
+        values = _run_in_memory(teacher, batch, device)
         if logits is None:
             logits = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
         logits[indices] = values
@@ -162,6 +168,24 @@ def compute_logits(
     if logits is None:
         logits = np.empty((0, teacher.models[0].config.num_labels or 1), dtype=np.float32)
     return logits, padded_tokens
+
+
+def _run_in_memory(teacher: Teacher, batch: Mapping[str, torch.Tensor], device: torch.device) -> np.ndarray:
+    """Logits of one batch; of its halves, one after the other, where there is no memory for all of it."""
+    try:
+        moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        return teacher.run(moved)["logits"].float().cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        rows = len(batch["input_ids"])
+        if not lacks_memory(error):
+            raise
+        if rows == 1:
+            tokens = batch["input_ids"].shape[1]
+            raise InputError(
+                f"there is no memory to run the teacher on one row of {tokens} tokens; give a smaller --max-length"
+            ) from error
+    halves = ({name: value[part] for name, value in batch.items()} for part in halve(rows))
+    return np.concatenate([_run_in_memory(teacher, half, device) for half in halves])
 
 
 def fingerprint_labelling(
@@ -249,7 +273,10 @@ def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
     if fingerprint is None:
         raise InputError(f"{path} holds no teacher logits; make it with `nlp-distill label`")
     order = match_labels(labels, fingerprint["labels"])
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except OSError as error:
+        raise InputError(f"{path} is damaged ({error}); label its rows again") from error
     if order is None:
         return table
     logits = np.asarray(table["teacher_logits"].to_pylist(), dtype=np.float32)[..., order]
@@ -262,10 +289,11 @@ def _prepare_partial(partial: Path, fingerprint: Mapping[str, Any]) -> None:
     """Keep finished shards of the same labelling, drop those of another."""
     marker = partial / "fingerprint.json"
     wanted = {**fingerprint, "shard_rows": SHARD_ROWS}
-    if marker.exists() and json.loads(marker.read_text()) == wanted:
+    if marker.exists() and marker.read_bytes() == json.dumps(wanted).encode():
         return
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    for path in partial.iterdir():
+        if path.name != LOCK:
+            path.unlink()
     _write_whole(marker, json.dumps(wanted).encode())
 
 
@@ -281,7 +309,7 @@ def _label_shards(
     with tqdm(total=total, desc="labelling", unit="row", unit_scale=True) as progress:
         for number, chunk in enumerate(iterate_chunks(reader, SHARD_ROWS)):
             shard = partial / f"{number:06d}.npz"
-            if shard.exists():
+            if _is_whole(shard):
                 progress.update(len(chunk))
                 continue
             logits: list[np.ndarray] = []
@@ -298,6 +326,18 @@ def _label_shards(
             labelled += len(chunk)
     seconds = time.perf_counter() - started
     return LabellingSummary(labelled, tokens, padded, seconds, skipped_rows=reader.skipped)
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a shard is there and as it was written: the archive keeps a checksum of what it holds."""
+    try:
+        with (
+            shard.open("rb") as file,
+            np.load(file, allow_pickle=False) as content,
+        ):  # numpy leaves torn ones open
+            return len(content["ids"]) == len(content["logits"])
+    except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return False
 
 
 def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
@@ -321,7 +361,7 @@ def _join_shards(
 ) -> None:
     metadata = {METADATA_KEY: json.dumps(fingerprint).encode()}
     temporary = output.with_name(output.name + ".tmp")
-    with pq.ParquetWriter(temporary, schema.with_metadata(metadata)) as writer:
+    with pq.ParquetWriter(temporary, schema.with_metadata(metadata), write_page_checksum=True) as writer:
         for number, chunk in enumerate(iterate_chunks(source.read(), SHARD_ROWS)):
             with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
                 logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from data_augment.errors import InputError
 from nlp_distill.hub import hub_is_reachable
@@ -49,16 +49,26 @@ def load_pretrained(auto_class, name: str | Path, **kwargs) -> Any:
         raise InputError(f"cannot load '{name}': {_explain(error, is_folder)}") from error
 
 
-def load_classifier(name: str | Path, **kwargs) -> Any:
+def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
     """A model for sequence classification, with a warning where its head is not in the checkpoint but random.
+
+    Of a multi-task model it is the plain classifier of one task, with weights of its own.
 
     Args:
         name: a folder that ``save_pretrained`` wrote, or a hub name.
+        task: which task of a multi-task model; any other model has one task, whatever it is called.
         kwargs: passed on to ``from_pretrained``.
 
     Raises:
-        InputError: as :func:`load_pretrained`.
+        InputError: as :func:`load_pretrained`; for a multi-task model without the task, or where none is named.
     """
+    if tasks := read_tasks(name, **kwargs):
+        if task not in tasks:
+            said = "is a multi-task model" if task is None else f"was not trained on {task}"
+            raise InputError(f"{name} {said}; name one of its tasks: {', '.join(tasks)}")
+        model = load_pretrained(AutoModel, name, **kwargs).for_task(task)
+        model.config.name_or_path = f"{name}, task {task}"
+        return model
     model, info = load_pretrained(
         AutoModelForSequenceClassification, name, output_loading_info=True, **kwargs
     )
@@ -69,6 +79,22 @@ def load_classifier(name: str | Path, **kwargs) -> Any:
             "fine-tuned on a task, and its answers mean nothing; fine-tune it with `nlp-distill finetune` first"
         )
     return model
+
+
+def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:
+    """The tasks of a multi-task model, from its config alone; none of any other model.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
+    from nlp_distill.students import MultiTaskConfig
+
+    config = load_pretrained(AutoConfig, name, **kwargs)
+    return tuple(head.name for head in config.list_heads()) if isinstance(config, MultiTaskConfig) else ()
 
 
 def check_max_length(model, max_length: int) -> None:

@@ -86,6 +86,7 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="saved or exported models; ratios are to the first"
     )
+    parser.add_argument("--task", metavar="NAME", help="of multi-task models: the task that is answered")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=[24, 128], metavar="N", help="tokens (default: 24 128)"
     )
@@ -131,11 +132,49 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``serve``."""
+    parser.add_argument(
+        "student", metavar="STUDENT", help="exported model; a saved one (or a hub name) is exported first"
+    )
+    parser.add_argument("--teacher", metavar="MODEL", help="another, to answer beside the student")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        default=32,
+        metavar="N",
+        help="texts a request, and texts of several requests answered together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-text-chars", type=int, default=10_000, metavar="N", help="of a text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-request-bytes", type=int, default=2**20, metavar="N", help="of a body (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-wait-ms",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="that a request waits for others when the models are idle (default: 0; what arrives while they are "
+        "busy is answered together anyway)",
+    )
+    add_trust_option(parser)
+
+
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """What the multi-task methods share."""
     data = parser.add_argument_group("data")
+    data.add_argument("--tasks", nargs="+", metavar="TASK", help="GLUE tasks (cola, mrpc, ...) and 'tweets'")
     data.add_argument(
-        "--tasks", required=True, nargs="+", metavar="TASK", help="GLUE tasks (cola, mrpc, ...) and 'tweets'"
+        "--suite",
+        metavar="FILE",
+        help="tasks of your own, in TOML: a table [NAME] a task, with train_file, text_column and, as on the command "
+        "line of one task, text_pair_column, label_column, validation_file, test_file",
     )
     data.add_argument(
         "--data-dir", metavar="DIR", help="a classic GLUE folder; without it GLUE comes from the hub"
@@ -246,9 +285,22 @@ def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     transfer.add_argument("--num-workers", type=int)
 
 
+def add_teacher_options(parser: argparse.ArgumentParser) -> None:
+    """The teacher of a student of one task."""
+    parser.add_argument(
+        "--teacher",
+        required=True,
+        metavar="DIR",
+        help="a model fine-tuned on the task, or a multi-task model",
+    )
+    parser.add_argument(
+        "--teacher-task", metavar="NAME", help="of a multi-task teacher: the task to take (default: --task)"
+    )
+
+
 def add_tinybert_options(parser: argparse.ArgumentParser) -> None:
     """Of ``distill tinybert``."""
-    parser.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    add_teacher_options(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
     student = parser.add_argument_group("student")
     student.add_argument(
@@ -312,7 +364,7 @@ def add_tinybert_options(parser: argparse.ArgumentParser) -> None:
 
 def add_fit_options(parser: argparse.ArgumentParser) -> None:
     """Of ``fit``."""
-    parser.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    add_teacher_options(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
     budget = parser.add_argument_group("budget")
     budget.add_argument(

@@ -1,6 +1,32 @@
-"""One process or several: who writes and speaks, and how they wait for each other."""
+"""One process or several: who writes and speaks, how they wait for each other, and what stops them."""
 
 import os
+import signal
+import threading
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to stop.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal handler that raises ``Interrupted``."""
+    raise Interrupted(number)
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM stop this process as Ctrl-C does, so that what is being written is put away in order."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def runs_on_cpu() -> bool:

@@ -76,6 +76,8 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in ("agreement", "validation_score"):
         if runs[0].get(name) is not None:
             merged[name] = fmean(run[name] for run in runs)
+    if collapsed := [run["collapsed_to"] for run in runs if "collapsed_to" in run]:
+        merged["collapsed_to"] = collapsed[0]
     if "extra_tests" in runs[0]:
         names = runs[0]["extra_tests"]
         merged["extra_tests"] = {

@@ -6,10 +6,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.locks import LOCK, hold_folder
+from nlp_distill.manifest import find_damage, flush, hash_plain, list_files
 from nlp_distill.processes import is_main_process, join_processes
 
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
@@ -27,8 +30,9 @@ def run_stage(
 
     A stage that was interrupted is entered again with its folder as it was left, so that ``build`` can continue.
     What ``overwrite`` replaces lies beside, as ``<folder>.replaced``, until the new result is finished, and comes back
-    where ``build`` refuses its inputs. Under ``accelerate launch`` the main process builds while the others wait,
-    unless ``every_process`` is set.
+    where ``build`` refuses its inputs. A finished stage keeps a list of its files with their hashes: one of which a
+    file is torn, altered or gone is made again, and never used. While one process builds, another is refused. Under
+    ``accelerate launch`` the main process builds while the others wait, unless ``every_process`` is set.
 
     Args:
         title: what the stage does, for people.
@@ -43,52 +47,62 @@ def run_stage(
 
     Raises:
         InputError: if the folder holds the result of other inputs (naming what differs) or files that are not ours,
-            or cannot be written.
+            cannot be written, or is being worked in by another process.
     """
     state = join_processes()
     wanted = json.loads(json.dumps(inputs))
-    replaced = _enter(title, folder, wanted, overwrite) if state.is_main_process else None
-    state.wait_for_everyone()
-    if (finished := _read(folder / FINISHED)) is not None:
-        return finished["result"]
-    result = None
-    if every_process or state.is_main_process:
-        try:
-            result = build(folder)
-        except InputError:
-            if replaced is not None:
-                shutil.rmtree(folder)
-                replaced.rename(folder)
-            raise
-    state.wait_for_everyone()
-    if state.is_main_process:
-        write_json(folder / FINISHED, {"inputs": wanted, "result": result})
-        (folder / STARTED).unlink()
-        shutil.rmtree(_beside(folder), ignore_errors=True)
-    state.wait_for_everyone()
-    return result if result is not None else _read(folder / FINISHED)["result"]
+    with ExitStack() as held:
+        replaced = _enter(title, folder, wanted, overwrite, held) if state.is_main_process else None
+        state.wait_for_everyone()
+        if (finished := _read(folder / FINISHED)) is not None:
+            return finished["result"]
+        result = None
+        if every_process or state.is_main_process:
+            try:
+                result = build(folder)
+            except InputError:
+                if replaced is not None:
+                    shutil.rmtree(folder)
+                    replaced.rename(folder)
+                raise
+        state.wait_for_everyone()
+        if state.is_main_process:
+            _finish(folder, wanted, result)
+        state.wait_for_everyone()
+        return result if result is not None else _read(folder / FINISHED)["result"]
 
 
-def _enter(title: str, folder: Path, wanted: Any, overwrite: bool) -> Path | None:
-    """Leave a finished result of the same inputs as it is; else make the folder ready for them.
+def _finish(folder: Path, inputs: Any, result: Any) -> None:
+    """Mark a stage as finished, with what its files are; what it replaces goes."""
+    finished = {"inputs": inputs, "result": result, "files": list_files(folder, (STARTED, LOCK))}
+    write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
+    (folder / STARTED).unlink()
+    shutil.rmtree(_beside(folder), ignore_errors=True)
+
+
+def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitStack) -> Path | None:
+    """Leave a finished result of the same inputs as it is; else make the folder ready for them, and hold it.
 
     Returns:
         Where the result that is being replaced was set aside, if there is one.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file; choose another name, for a folder")
-    finished = _read(folder / FINISHED)
-    if finished is not None and not describe_difference(finished["inputs"], wanted):
-        announce(f"{title}: reusing {folder} (finished earlier)")
+    was_finished = (folder / FINISHED).exists()
+    if _can_reuse(title, folder, wanted):
         return None
-    replaced = None
+    make_folder(folder)
+    held.enter_context(hold_folder(folder))
+    if not was_finished and _can_reuse(title, folder, wanted):  # another process has just made it
+        return None
+    finished, replaced = _read(folder / FINISHED), None
     if _holds_work(folder):
         found = (finished or {}).get("inputs") or _read(folder / STARTED)
         if found is None:
-            raise InputError(
-                f"{folder} exists and was not made by this command; choose another output, or remove it yourself"
-            )
-        if not describe_difference(found, wanted):
+            _check_ours(folder, overwrite)
+        if found is None or (finished is not None and not describe_difference(found, wanted)):
+            replaced = _set_aside(folder, True)  # it is damaged
+        elif not describe_difference(found, wanted):
             announce(f"{title}: continuing in {folder}")
         elif overwrite:
             replaced = _set_aside(folder, finished is not None)
@@ -98,18 +112,45 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool) -> Path | Non
                 "choose another output, or --overwrite to make it again"
             )
     announce(title)
-    make_folder(folder)
+    if not folder.exists():  # it was set aside, and its lock with it
+        make_folder(folder)
+        held.enter_context(hold_folder(folder))
     write_json(folder / STARTED, wanted)
     return replaced
 
 
 def read_finished(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result of a stage that was finished with these inputs; ``None`` where there is none."""
+    """The result of a stage that was finished with these inputs; ``None`` where there is none, or it is damaged."""
     finished = _read(folder / FINISHED)
     wanted = json.loads(json.dumps(inputs))
     if finished is None or describe_difference(finished["inputs"], wanted):
         return None
-    return finished["result"]
+    return None if find_damage(folder, finished.get("files", {})) else finished["result"]
+
+
+def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:
+    """Whether a folder holds the finished, undamaged result of these inputs; says so, or what is damaged."""
+    finished = _read(folder / FINISHED)
+    if finished is None or describe_difference(finished["inputs"], wanted):
+        return False
+    if damage := find_damage(folder, finished.get("files", {})):
+        announce(f"{title}: {folder} is damaged ({damage}), so it is made again")
+        return False
+    for leftover in (STARTED, LOCK):  # of a process that was killed right after it had finished
+        with suppress(OSError):
+            (folder / leftover).unlink(missing_ok=True)
+    announce(f"{title}: reusing {folder} (finished earlier)")
+    return True
+
+
+def _check_ours(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that does not say what it was made from."""
+    if not (folder / FINISHED).exists() and not (folder / STARTED).exists():
+        raise InputError(
+            f"{folder} exists and was not made by this command; choose another output, or remove it yourself"
+        )
+    if not overwrite:
+        raise InputError(f"the record of what {folder} was made from is damaged; --overwrite makes it again")
 
 
 def make_folder(folder: Path) -> None:
@@ -156,11 +197,13 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    flush(path.parent)
 
 
 def _holds_work(folder: Path) -> bool:
     """Whether a folder holds any file besides the mark of a stage that got no further than that."""
-    return any(path.is_file() and path != folder / STARTED for path in folder.rglob("*"))
+    own = (folder / STARTED, folder / LOCK)
+    return any(path.is_file() and path not in own for path in folder.rglob("*"))
 
 
 def _beside(folder: Path) -> Path:
@@ -178,7 +221,19 @@ def _set_aside(folder: Path, is_finished: bool) -> Path | None:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """A mark's content; None where there is none, or one that is not as it was written."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ):  # what is no UTF-8 and what is no JSON are ValueErrors
+        return None
+    if not isinstance(content, dict):
+        return None
+    signature = content.pop("sha256", None)
+    return content if signature in (None, hash_plain(content)) else None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

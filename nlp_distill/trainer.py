@@ -1,7 +1,9 @@
 """``DistillationTrainer``: the Hugging Face Trainer with a teacher and an objective."""
 
 import inspect
+import json
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
+from data_augment.errors import InputError
 from nlp_distill.batching import (
     OF_TEACHER,
     TEACHER_LOGITS,
@@ -23,8 +26,11 @@ from nlp_distill.batching import (
     LengthGroupedSampler,
 )
 from nlp_distill.internals import run_model
+from nlp_distill.manifest import find_damage, list_files
+from nlp_distill.memory import lacks_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective
+from nlp_distill.stages import write_json
 from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher
 
@@ -107,7 +113,8 @@ class DistillationTrainer(Trainer):
       rows have labels (its mean runs over those), and the last, smaller micro-batch of an epoch.
     * ``train_sampling_strategy="group_by_length"`` uses an order seeded by the epoch, so that a resumed run sees the
       batches of the uninterrupted one; evaluation always keeps the order of the rows.
-    * A NaN or infinite loss raises ``NonFiniteLossError`` at its step.
+    * A NaN or infinite loss raises ``NonFiniteLossError`` at its step, and a lack of memory an ``InputError`` that says
+      what to do.
     * ``resume_from_checkpoint=True`` takes the newest checkpoint that was written completely.
 
     Each term of the objective is logged under its own name.
@@ -187,7 +194,16 @@ class DistillationTrainer(Trainer):
         return self.state.global_step / self.state.max_steps if self.state.max_steps > 0 else 0.0
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            rows, tokens = inputs["input_ids"].shape
+            raise InputError(
+                f"there is no memory for a step of {rows} rows of {tokens} tokens; the last checkpoint is intact. "
+                "Halve per_device_train_batch_size and double gradient_accumulation_steps, which gives the same steps"
+            ) from error
         if not torch.isfinite(loss).all():
             raise NonFiniteLossError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; the last checkpoint is intact. "
@@ -266,16 +282,43 @@ class DistillationTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
         if self.args.should_save:
             (folder / COMPLETE_MARK).unlink(missing_ok=True)
             state = self.accelerator.unwrap_model(self.model).objective.state_dict()
             if state:
                 folder.mkdir(parents=True, exist_ok=True)
                 safetensors.torch.save_file(state, folder / OBJECTIVE_FILE)
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # other processes write their random state
         if self.args.should_save:
-            (folder / COMPLETE_MARK).touch()
+            write_json(folder / COMPLETE_MARK, list_files(folder))
+            self._remove_checkpoints(folder)
+
+    def _remove_checkpoints(self, newest: Path) -> None:
+        """Keep ``save_total_limit`` checkpoints: the newest, the best, and those of the highest steps.
+
+        The Trainer does so before the new one is whole, which may leave none that is, and goes by the clock.
+        """
+        limit = self.args.save_total_limit
+        if not limit or limit < 1:
+            return
+        best = self.state.best_model_checkpoint
+        kept = {newest} if best is None else {newest, Path(best)}
+        others = (
+            path
+            for path in newest.parent.glob("checkpoint-*")
+            if path not in kept and path.name.rpartition("-")[2].isdecimal()
+        )
+        spare = sorted(others, key=_read_step)
+        for path in spare[: max(len(spare) - max(limit - len(kept), 0), 0)]:
+            (path / COMPLETE_MARK).unlink(
+                missing_ok=True
+            )  # first, so that half of it is never taken for a whole
+            shutil.rmtree(path, ignore_errors=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         wrapper = self.accelerator.unwrap_model(self.model if model is None else model)
@@ -285,6 +328,13 @@ class DistillationTrainer(Trainer):
             wrapper.objective.load_state_dict(safetensors.torch.load_file(objective_file))
 
     def _load_best_model(self) -> None:
+        if self.state.best_global_step:  # its path is of where the run began, and folders are moved
+            best = Path(str(self.args.output_dir), f"checkpoint-{self.state.best_global_step}")
+            if not best.is_dir():
+                raise FileNotFoundError(
+                    f"the best checkpoint, {best}, is gone, so its weights cannot be loaded"
+                )
+            self.state.best_model_checkpoint = str(best)
         wrapper, self.model = self.model, self.student
         try:
             super()._load_best_model()
@@ -316,13 +366,24 @@ class _SetEpochOfSampler(TrainerCallback):
 
 
 def find_last_checkpoint(output_dir: str | Path) -> str | None:
-    """Path of the newest checkpoint in ``output_dir`` that was written to its end, or None.
+    """Path of the newest checkpoint in ``output_dir`` that is as it was written, or None.
 
     The Trainer writes checkpoints in place, so that the highest number may be a torn one; ``DistillationTrainer``
-    marks each when it is whole.
+    marks each when it is whole, with the hashes of its files.
     """
     complete = [mark.parent for mark in Path(output_dir).glob(f"checkpoint-*/{COMPLETE_MARK}")]
-    return str(max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))) if complete else None
+    for folder in sorted(complete, key=_read_step, reverse=True):
+        try:
+            manifest = json.loads((folder / COMPLETE_MARK).read_bytes())
+        except ValueError:
+            continue
+        if manifest and not find_damage(folder, manifest):
+            return str(folder)
+    return None
+
+
+def _read_step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def measure_lengths(dataset) -> Sequence[int]:

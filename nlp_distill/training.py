@@ -1,15 +1,17 @@
 """What every training run of the pipelines shares: arguments, score, resume, and the saved student."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import TrainingArguments, set_seed
+from transformers import ProgressCallback, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
 from data_augment.errors import InputError
+from nlp_distill.interrupts import checkpoint_on_signals
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
 from nlp_distill.processes import runs_on_cpu
@@ -120,6 +122,18 @@ def read_score(trainer: DistillationTrainer) -> float | None:
     return scores.get(step)
 
 
+@contextmanager
+def end_bar_on_error(trainer: DistillationTrainer) -> Iterator[None]:
+    """End the line of the progress bar where training stops in the middle, so that the message has its own."""
+    try:
+        yield
+    except BaseException:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
+                callback.training_bar.close()
+        raise
+
+
 def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]:
     """Train, from the last complete checkpoint if there is one; save the student; drop the checkpoints.
 
@@ -127,7 +141,8 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
     """
     checkpoints = str(trainer.args.output_dir)
-    result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
+    with checkpoint_on_signals(trainer), end_bar_on_error(trainer):
+        result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
     trainer.save_model(str(output))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():

@@ -60,12 +60,12 @@ def required_names(requirements: list[str]) -> list[str]:
 
 
 def test_the_extras_and_both_commands_are_declared(project: dict) -> None:
-    assert {"demo", "onnx", "test", "dev"} <= set(project["optional-dependencies"])
+    assert {"demo", "onnx", "serve", "test", "dev"} <= set(project["optional-dependencies"])
     assert project["scripts"] == {
         "nlp-distill": "nlp_distill.cli:main",
         "data-augment": "data_augment.cli:main",
     }
-    assert "nlp_distill[demo,onnx]" in project["optional-dependencies"]["test"]
+    assert "nlp_distill[demo,onnx,serve]" in project["optional-dependencies"]["test"]
     assert project["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text(
         encoding="utf-8"
     )
@@ -73,7 +73,11 @@ def test_the_extras_and_both_commands_are_declared(project: dict) -> None:
 
 def test_every_dependency_has_an_exact_tested_version(project: dict, pins: dict[str, str]) -> None:
     assert pins["torch"] == "2.13.0" and pins["transformers"].startswith("5.")
-    extras = [name for extra in ("demo", "test", "dev") for name in project["optional-dependencies"][extra]]
+    extras = [
+        name
+        for extra in ("demo", "onnx", "serve", "test", "dev")
+        for name in project["optional-dependencies"][extra]
+    ]
     needed = set(required_names([*project["dependencies"], *extras])) - {"nlp-distill"}
     assert needed <= set(pins), f"constraints.txt lacks {sorted(needed - set(pins))}"
 

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from nlp_distill.benchmark import benchmark, render_benchmark
+    from nlp_distill.benchmark import benchmark, is_exported, render_benchmark
     from nlp_distill.results import collect_versions
     from nlp_distill.stages import write_json
 
@@ -22,8 +23,10 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"--seconds is {options.seconds}; give 0 (no throughput) or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or sorted({1, cores})
+    saved = [name for name in options.models if not is_exported(name)]
+    task = choose_task(saved, options.task, "--task", {})
     results = benchmark(
-        options.models, options.lengths, threads, options.repeats, options.seconds, options.pairs
+        options.models, options.lengths, threads, options.repeats, options.seconds, options.pairs, task
     )
     print(render_benchmark(results))
     if options.json:

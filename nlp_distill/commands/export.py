@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import make_folder, run_stage, write_json
@@ -21,12 +22,13 @@ def run(options: argparse.Namespace) -> None:
 
     from nlp_distill.export import export_model, measure_parity
     from nlp_distill.hashes import hash_tokenizer, hash_weights
-    from nlp_distill.models import check_max_length, count_positions, load_pretrained
+    from nlp_distill.models import check_max_length, count_positions, load_classifier, load_pretrained
     from nlp_distill.teachers import read_labels
     from nlp_distill.training import MIN_LENGTH
 
     code = {"trust_remote_code": options.trust_remote_code}
-    model = load_student(options)
+    task = choose_task([options.student], options.task, "--task", code)
+    model = load_classifier(options.student, task, **code)
     tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
     max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
@@ -64,29 +66,6 @@ def run(options: argparse.Namespace) -> None:
     if is_main_process():
         write_json(output / "parity.json", result)
         show(result, model, output)
-
-
-def load_student(options: argparse.Namespace):
-    """The classifier to export: a saved one, or one task of a multi-task model.
-
-    Raises:
-        InputError: for a multi-task model without ``--task``, or the other way round.
-    """
-    from transformers import AutoConfig, AutoModel
-
-    from nlp_distill.models import load_classifier, load_pretrained
-    from nlp_distill.students import MultiTaskConfig
-
-    code = {"trust_remote_code": options.trust_remote_code}
-    config = load_pretrained(AutoConfig, options.student, **code)
-    if not isinstance(config, MultiTaskConfig):
-        if options.task:
-            raise InputError(f"{options.student} is no multi-task model; leave out --task")
-        return load_classifier(options.student, **code)
-    names = [head.name for head in config.list_heads()]
-    if options.task is None:
-        raise InputError(f"{options.student} is a multi-task model; give --task, one of {', '.join(names)}")
-    return load_pretrained(AutoModel, options.student).for_task(options.task)
 
 
 def read_samples(options: argparse.Namespace, tokenizer: Any) -> tuple[list[Any], bool | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.bilstm import choose_transfer_set
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.processes import is_main_process
 
 
@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> None:
     conditions = Conditions(options.runtime, options.tokens, options.threads, options.repeats)
     training = configure_training(options)
     data = load_data(options)
+    code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     results = fit(
         budget,
         conditions,
@@ -37,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
         options.output,
         options.command_line,
         options.overwrite,
+        task,
     )
     announce(f"report: {Path(options.output) / PAGE}")
     if is_main_process():

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,37 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     counts = "".join(f"; {reason.replace('_', ' ')}: {count:,}" for reason, count in data.counts.items())
     announce(f"{data.task.name} from {data.source}: {sizes} rows{counts}")
     return data
+
+
+def choose_task(
+    names: Sequence[str], given: str | None, option: str, code: Mapping[str, bool], default: str | None = None
+) -> str | None:
+    """Which task is meant of the multi-task models among some models; ``None`` where there is no such model.
+
+    Args:
+        names: folders or hub names of the models.
+        given: the task that the option names.
+        option: the option, for the error.
+        code: whether code that comes with models is run.
+        default: the task where none is given: that of the data.
+
+    Raises:
+        InputError: for a model that was not trained on the task, a task that is not named, or an option without a
+            multi-task model.
+    """
+    from nlp_distill.models import read_tasks
+
+    known = {name: tasks for name in names if (tasks := read_tasks(name, **code))}
+    if not known:
+        if given is not None:
+            raise InputError(f"{', '.join(names)}: no multi-task model; leave out {option}")
+        return None
+    task = given or default
+    for name, tasks in known.items():
+        if task not in tasks:
+            said = "is a multi-task model" if task is None else f"was not trained on {task}"
+            raise InputError(f"{name} {said}; give {option}, one of {', '.join(tasks)}")
+    return task
 
 
 def quiet_libraries() -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 from nlp_distill.stages import make_folder
 
@@ -20,9 +21,10 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"output {options.output} is a folder; give the name of a .parquet file")
     check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
     code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task(options.teacher, options.teacher_task, "--teacher-task", code)
     teachers = [
         (
-            load_classifier(name, **code),
+            load_classifier(name, task, **code),
             load_pretrained(AutoTokenizer, name, **code),
         )
         for name in options.teacher

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.commands.bilstm import show_results
+from nlp_distill.commands.bilstm import describe_teacher_task, show_results
 from nlp_distill.commands.general import choose_shape
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.commands.publish import publish_runs
 from nlp_distill.tasks import TaskData
 
@@ -21,12 +21,15 @@ def run(options: argparse.Namespace) -> None:
 
     config = configure_tinybert(options)
     data = load_data(options)
+    code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     general = drop_place(config.general) if config.general else None
     plain = config.describe() | {
         "teacher": drop_place(options.teacher),
         "general": general,
         "transfer_set": config.plan_transfer_set(data.task).describe(),
         **config.describe_training(data.task),
+        **describe_teacher_task(options),
     }
     described = {"config": plain, "command": options.command_line}
     shape = dataclasses.asdict(read_student_shape(config))
@@ -45,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         given = ([methods[arm]], data.task.name, config.seeds, own, options.overwrite)
         check_unpublished(options.results_dir, *given)
     results = distill_tinybert(
-        config, data, options.teacher, Path(options.output), described, options.overwrite
+        config, data, options.teacher, Path(options.output), described, options.overwrite, task
     )
     distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
     publish_runs(options, results, data, methods, distilled, described, configs)

@@ -56,6 +56,7 @@ def distill_bilstm(
     described: Mapping[str, Any],
     overwrite: bool = False,
     timings: Mapping[str, float] | None = None,
+    teacher_task: str | None = None,
     rows_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Make the transfer set, label it, train the students, score them beside the teacher, and write the results.
@@ -65,11 +66,12 @@ def distill_bilstm(
     Args:
         config: the settings.
         data: the task. Validation selects, test is reported.
-        teacher_path: a model fine-tuned on the task: folder or hub name.
+        teacher_path: a model fine-tuned on the task, or a multi-task model: folder or hub name.
         output_dir: where everything goes.
         described: the settings and the command as plain values, kept in the results.
         overwrite: make again what was made with other settings.
         timings: seconds of work before this, by name, to stand among the run's own.
+        teacher_task: which task of a multi-task teacher, where it has another name there.
         rows_dir: where the teacher's scores, the transfer set and its labels go, for runs that share them; ``None``
             for ``output_dir``.
 
@@ -79,7 +81,7 @@ def distill_bilstm(
     output, task = Path(output_dir), data.task
     shared = output if rows_dir is None else rows_dir
     code = {"trust_remote_code": config.trust_remote_code}
-    teacher = load_classifier(teacher_path, **code)
+    teacher = load_classifier(teacher_path, teacher_task or task.name, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
     check_max_length(teacher, config.max_length)

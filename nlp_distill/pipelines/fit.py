@@ -73,6 +73,7 @@ def fit(
     output_dir: str | Path,
     command: str = "",
     overwrite: bool = False,
+    teacher_task: str | None = None,
 ) -> dict[str, Any]:
     """Find a student that meets the budget, and write ``fit.json`` and ``fit.md``.
 
@@ -87,6 +88,7 @@ def fit(
         output_dir: where everything goes; what is finished is reused, whatever the budget was.
         command: the command line, kept in the results.
         overwrite: make again what was made with other settings.
+        teacher_task: which task of a multi-task teacher, where it has another name there.
 
     Returns:
         The content of ``fit.json``; ``chosen`` and ``path`` are ``None``, and ``refusal`` says why, where no candidate
@@ -99,7 +101,16 @@ def fit(
     check_runtime(conditions.runtime)
     check_report_is_ours(output, overwrite)
     stages = open_stages(
-        conditions, training, shapes, generals, data, teacher_path, output, command, overwrite
+        conditions,
+        training,
+        shapes,
+        generals,
+        data,
+        teacher_path,
+        output,
+        command,
+        overwrite,
+        teacher_task or data.task.name,
     )
     stages.check()
     teacher, measured, tokens = stages.measure()
@@ -142,6 +153,7 @@ def open_stages(
     output: Path,
     command: str,
     overwrite: bool,
+    teacher_task: str,
 ) -> FitStages:
     """Load the teacher and settle the candidates.
 
@@ -149,7 +161,7 @@ def open_stages(
         InputError: for a teacher of another task, lengths that it does not read, or candidates that it cannot teach.
     """
     code = {"trust_remote_code": training.trust_remote_code}
-    teacher = load_classifier(teacher_path, **code)
+    teacher = load_classifier(teacher_path, teacher_task, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(data.task.labels, read_labels(teacher.config))
     max_length = training.max_length or min(count_positions(teacher) or MAX_LENGTH, MAX_LENGTH)
@@ -171,6 +183,7 @@ def open_stages(
         data=data,
         teacher=teacher,
         teacher_path=teacher_path,
+        teacher_task=teacher_task,
         teacher_shape=shape,
         tokenizer=tokenizer,
         max_length=max_length,

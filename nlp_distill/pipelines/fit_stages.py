@@ -53,6 +53,7 @@ class FitStages:
         data: the task.
         teacher: the teacher.
         teacher_path: where it came from.
+        teacher_task: which task of it, where it is a multi-task model.
         teacher_shape: its shape; ``None`` of one that is no transformer.
         tokenizer: its tokenizer.
         max_length: tokens a row.
@@ -70,6 +71,7 @@ class FitStages:
     data: TaskData
     teacher: PreTrainedModel
     teacher_path: str
+    teacher_task: str
     teacher_shape: Shape | None
     tokenizer: Any
     max_length: int
@@ -107,7 +109,9 @@ class FitStages:
 
         def build(folder: Path) -> dict[str, Any]:
             wanted = self.conditions.tokens
-            teacher = TorchSubject(self.teacher_path, wanted, self.training.trust_remote_code)
+            teacher = TorchSubject(
+                self.teacher_path, wanted, self.teacher_task, self.training.trust_remote_code
+            )
             others = [open_subject(str(self._locate_untrained(name)), wanted) for name in sizes]
             before = torch.get_num_threads()
             threads, repeats = self.conditions.threads, self.conditions.repeats
@@ -185,10 +189,11 @@ class FitStages:
             config = self._plan(name)
             described = {"config": self._describe_plan(config), "command": self.command}
             given = (self.data, self.teacher_path, folder, described, self.overwrite)
+            more: dict[str, Any] = {"teacher_task": self.teacher_task, "rows_dir": self._rows_dir}
             if isinstance(config, BiLSTMDistillation):
-                models = distill_bilstm(config, *given, rows_dir=self._rows_dir)["models"]
+                models = distill_bilstm(config, *given, **more)["models"]
             else:
-                models = distill_tinybert(config, *given, rows_dir=self._rows_dir)["models"]
+                models = distill_tinybert(config, *given, **more)["models"]
             [baseline] = models.keys() - {"teacher", "student"}
             arms = {STUDENT: "student", WITHOUT: baseline}
             return {arm: Path(models[own]["path"]).name for arm, own in arms.items()}

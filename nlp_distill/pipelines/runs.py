@@ -7,6 +7,7 @@ from typing import Any
 from nlp_distill.cards import write_cards
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
+from nlp_distill.stages import announce
 from nlp_distill.tasks import TaskData
 
 
@@ -48,6 +49,16 @@ def train_at_best_rate(
 def count_seconds(run: Mapping[str, Any]) -> float:
     """Seconds of a model's trainings: its last, and the stages before it."""
     return run["training"]["seconds"] + run.get("seconds_before", 0.0)
+
+
+def warn_of_collapse(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say which models answer every test row alike: they learnt nothing, whatever their score."""
+    for name, entry in entries.items():
+        if "collapsed_to" in entry:
+            announce(
+                f"WARNING: {name.replace('_', ' ')} answers {entry['collapsed_to']!r} to every test row; give it more "
+                "epochs, or another learning rate"
+            )
 
 
 def write_run(
@@ -95,6 +106,7 @@ def write_run(
         "versions": collect_versions(),
         **parts,
     }
+    warn_of_collapse(models)
     if is_main_process():
         write_results(output, results)
         write_cards(results, [run["entry"] for run in runs["student"]])

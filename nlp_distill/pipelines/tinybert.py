@@ -71,6 +71,7 @@ def distill_tinybert(
     output_dir: str | Path,
     described: Mapping[str, Any],
     overwrite: bool = False,
+    teacher_task: str | None = None,
     rows_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Make and label the transfer set, distil in two stages, train the baselines, and write the results.
@@ -78,10 +79,11 @@ def distill_tinybert(
     Args:
         config: the settings.
         data: the task. Validation selects, test is reported.
-        teacher_path: a model fine-tuned on the task: folder or hub name.
+        teacher_path: a model fine-tuned on the task, or a multi-task model: folder or hub name.
         output_dir: where everything goes; finished stages are reused, an interrupted one continues.
         described: the settings and the command as plain values, kept in the results.
         overwrite: make again what was made with other settings.
+        teacher_task: which task of a multi-task teacher, where it has another name there.
         rows_dir: where the teacher's scores, the transfer set and its labels go, for runs that share them; ``None``
             for ``output_dir``.
 
@@ -94,9 +96,14 @@ def distill_tinybert(
     output, task = Path(output_dir), data.task
     shared = output if rows_dir is None else rows_dir
     code = {"trust_remote_code": config.trust_remote_code}
-    teacher = load_classifier(teacher_path, **code)
+    teacher = load_classifier(teacher_path, teacher_task or task.name, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
+    if not hasattr(teacher.config, "num_hidden_layers"):
+        raise InputError(
+            f"the teacher is a {type(teacher).__name__}, which has no transformer layers that a student could learn "
+            "from; give one with a plain head (not a SAN head, not a BiLSTM)"
+        )
     max_length = config.max_length or settings_for(task).max_length
     check_max_length(teacher, max_length)
     if config.general:

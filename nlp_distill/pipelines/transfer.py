@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow.parquet as pq
 from transformers import PreTrainedModel
 
 from data_augment.candidates import CandidateSource
@@ -14,6 +15,7 @@ from nlp_distill.labelling import label_file, summarise
 from nlp_distill.pipelines.scoring import describe_teacher
 from nlp_distill.stages import announce, run_stage
 from nlp_distill.tasks import TaskData
+from nlp_distill.tasks.splits import normalise_text
 
 
 class TransferSettings(Protocol):
@@ -79,10 +81,36 @@ def make_transfer_set(
             show_progress=True,
         )
         counted = summary.to_dict()
-        return {"rows": counted.pop("rows_out"), "sha256": hash_file(path), **counted}
+        rows, leaked = counted.pop("rows_out"), count_leaks(path, data)
+        warnings = [summary.warning] if summary.warning else []
+        if leaked:
+            warnings.append(
+                f"{leaked:,} of {rows:,} rows of the transfer set are texts of the validation or test split (as lower-"
+                "cased words); scores on these say less. They are kept, with the teacher's labels only"
+            )
+        found = {"leaked_rows": leaked, "warnings": warnings}
+        return {"rows": rows, "sha256": hash_file(path), **counted, **found}
 
     inputs = {"settings": settings.describe(), "data": {name: prints[name] for name in list_sources(data)}}
-    return run_stage("building the transfer set", output / "transfer_set", inputs, build, overwrite)
+    made = run_stage("building the transfer set", output / "transfer_set", inputs, build, overwrite)
+    for warning in made.get("warnings", ()):
+        announce(f"WARNING: {warning}")
+    return made
+
+
+def count_leaks(path: Path, data: TaskData) -> int:
+    """Rows of a transfer set whose texts are those of a validation or test row, case and punctuation apart."""
+    columns = data.task.text_columns
+    held_out: set[str] = set()
+    for rows in (data.validation, data.test, *data.extra_tests.values()):
+        held_out.update(
+            normalise_text(*texts) for texts in zip(*(rows[name] for name in columns), strict=True)
+        )
+    leaked = 0
+    for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
+        texts = (batch[name].to_pylist() for name in columns)
+        leaked += sum(normalise_text(*pair) in held_out for pair in zip(*texts, strict=True))
+    return leaked
 
 
 def label_transfer_set(

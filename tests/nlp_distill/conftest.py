@@ -1,7 +1,11 @@
 """A task of our own in files, a teacher of it, and the command line as tests call it."""
 
 import csv
+import os
 import random
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -48,6 +52,54 @@ def data_options(own_files):
     for split in ("train", "validation", "test"):
         options += [f"--{split}-file", str(own_files / f"{split}.csv")]
     return options
+
+
+@pytest.fixture(scope="session")
+def suite_file(own_files):
+    """Three tasks of those files: films (classes), pairs (classes of two texts) and words (values of two texts)."""
+    columns = {
+        "films": {"label_column": "label"},
+        "pairs": {"text_pair_column": "second"},
+        "words": {"text_pair_column": "second", "label_column": "score"},
+    }
+    lines = []
+    for name, more in columns.items():
+        files = {f"{split}_file": f"{split}.csv" for split in ("train", "validation", "test")}
+        lines += [f"[{name}]", *(f'{k} = "{v}"' for k, v in {**files, "text_column": "text", **more}.items())]
+    path = own_files / "suite.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def launch_two_processes():
+    """``launch_two_processes(script, *arguments)``: a Python script in two processes that ``accelerate`` starts.
+
+    ``accelerate launch --cpu --num_processes 2`` needs an MPI launcher for its second process and quietly starts one
+    without it; ``--multi_gpu`` starts both, on the processor (gloo) where the training arguments say ``use_cpu``.
+    """
+
+    def launch(script, *arguments):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", 0))
+            except OSError as error:
+                pytest.skip(f"two processes cannot talk to each other here: {error}")
+            port = probe.getsockname()[1]
+        command = [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+            *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+            *("--main_process_port", str(port), str(script), *map(str, arguments)),
+        ]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+
+    return launch
 
 
 @pytest.fixture(scope="session")

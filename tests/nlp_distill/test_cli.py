@@ -36,6 +36,7 @@ COMMANDS = [
     ["distill", "bam"],
     ["fit"],
     ["export"],
+    ["serve"],
     ["benchmark"],
     ["report"],
     ["evaluate"],

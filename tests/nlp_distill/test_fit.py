@@ -38,7 +38,7 @@ from nlp_distill.pipelines.fit_config import (
 )
 from nlp_distill.pipelines.fit_measure import make_task_text
 from nlp_distill.runtime import Classifier
-from nlp_distill.students import Shape
+from nlp_distill.students import MultiTaskModel, Shape, TaskHead
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.tasks.splits import Row, to_dataset
 
@@ -433,6 +433,29 @@ def test_students_that_all_lose_too_much_are_reported_and_kept(
         and scored[other] != scored[one]
     }
     assert marked == set(scored) - beaten
+
+
+def test_a_student_that_was_damaged_is_made_again(fit, fixed_times, tmp_path, capsys):
+    options = ["--latency-ms", 1.5, "--max-drop", 100]
+    assert fit(*options) == 0
+    weights = tmp_path / "run" / "candidates" / "bilstm-6-8" / "student-seed0" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    capsys.readouterr()
+    assert fit(*options) == 0
+    assert "bytes, not" in capsys.readouterr().err and len(weights.read_bytes()) == len(whole)
+
+
+def test_a_task_of_a_multi_task_teacher_is_taught(fit, fixed_times, teacher_folder, tmp_path, capsys):
+    encoder = AutoModelForSequenceClassification.from_pretrained(teacher_folder)
+    heads = [TaskHead("other", ("a", "b", "c")), TaskHead("reviews", ("negative", "positive"))]
+    teacher = tmp_path / "several"
+    MultiTaskModel.from_encoder(encoder, heads).save_pretrained(teacher)
+    AutoTokenizer.from_pretrained(teacher_folder).save_pretrained(teacher)
+    assert fit("--latency-ms", 5, "--max-drop", 100, teacher=teacher) == 2
+    assert "was not trained on mine; give --teacher-task, one of other, reviews" in capsys.readouterr().err
+    options = ["--latency-ms", 5, "--max-drop", 100, "--teacher-task", "reviews"]
+    assert fit(*options, teacher=teacher) == 0 and read(tmp_path / "run")[0]["chosen"] == "1x8"
 
 
 def test_an_interrupted_run_continues_where_it_stopped(fit, fixed_times, tmp_path, monkeypatch, capsys):

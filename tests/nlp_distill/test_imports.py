@@ -25,7 +25,7 @@ LAYERS = [
     {"teachers"},
     {"labelling", "teacher_states"},
     {"evaluation", "export", "trainer"},
-    {"benchmark", "cards", "report"},
+    {"benchmark", "cards", "report", "serve"},
     {"multitask_trainer"},
     {"training"},
     {"pipelines"},

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_augment.errors import InputError
+from nlp_distill.locks import LOCK
 from nlp_distill.stages import FINISHED, STARTED, describe_difference, make_folder, run_stage, write_json
 
 INPUTS = {"seed": 0, "data": {"train": "abc"}, "sizes": (1, 2)}
@@ -45,7 +46,7 @@ def test_an_interrupted_stage_finds_its_folder_as_it_was(folder: Path, capsys: p
     with pytest.raises(KeyboardInterrupt):
         run_stage("work", folder, INPUTS, build)
     assert run_stage("work", folder, INPUTS, build)["call"] == 2
-    assert build.seen[1] == ["part1", STARTED]
+    assert build.seen[1] == [LOCK, "part1", STARTED]
     assert f"work: continuing in {folder}" in capsys.readouterr().err
 
 

@@ -15,9 +15,11 @@ from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.labelling import compute_logits
+from nlp_distill.manifest import list_files
 from nlp_distill.models import load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets
 from nlp_distill.schedules import linear
+from nlp_distill.stages import write_json
 from nlp_distill.students import BiLSTMForSequenceClassification, build_bilstm
 from nlp_distill.teachers import Teacher
 from nlp_distill.trainer import (
@@ -434,8 +436,10 @@ def test_resuming_from_the_newest_skips_a_torn_checkpoint(make_trainer, make_ber
 
 def test_the_newest_checkpoint_goes_by_number_and_not_by_name(tmp_path):
     for step in (9, 10, 100):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / COMPLETE_MARK).touch()
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+        write_json(folder / COMPLETE_MARK, list_files(folder))
     shutil.rmtree(tmp_path / "checkpoint-100")
     assert find_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 

@@ -1,0 +1,55 @@
+"""A list of a folder's files with their sizes and hashes: how a torn or altered one is found before it is used."""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from nlp_distill.hashes import hash_file
+
+Manifest = dict[str, dict[str, Any]]  # relative path -> {"bytes", "sha256"}
+
+
+def list_files(folder: Path, without: Collection[str] = ()) -> Manifest:
+    """Size and SHA-256 of every file below ``folder``, each flushed to the disk first.
+
+    Args:
+        folder: the folder.
+        without: names of files directly in it that are left out.
+    """
+    manifest = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in without:
+            flush(path)
+            manifest[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    return manifest
+
+
+def find_damage(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which file of a manifest is not as it was, in words; "" if all are. Files that it does not list may be there."""
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, not {expected['bytes']}"
+        if hash_file(path) != expected["sha256"]:
+            return f"{name} was altered"
+    return ""
+
+
+def hash_plain(content: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Have the system put a file, or the names in a folder, on the disk: renaming may otherwise outrun writing."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,591 @@
+"""Interrupt small jobs, run each again with the same command, and count what was lost or came out differently.
+
+    python scripts/soak.py --cycles 200
+
+Every job (a transfer set, labelling, fine-tuning, an export, and each pipeline) runs once undisturbed. Then, again and
+again, one of them is
+
+  interrupted   at a random moment: SIGKILL of the process alone or with its workers, SIGTERM, or Ctrl-C;
+  faulted       at one of its operations on files: a kill right before it, a full disk, or a refused permission;
+  corrupted     when it is finished: a byte of one of its files is changed, or the file cut short, or removed
+
+and the same command runs again until it is done. A try is lost where the job does not end well, where a file differs
+from the undisturbed run's (times apart), where a finished stage was made again without need, where a damaged folder
+passes for a finished one, or where the faulted command answers with anything but one line. Models are tiny and random,
+and nothing is downloaded. Exit status 1 if anything was lost.
+"""
+
+import argparse
+import csv
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # bits depend on the number of threads
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import torch
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordPiece
+from tqdm import tqdm
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
+
+import data_augment.cli
+import nlp_distill.cli
+from nlp_distill.manifest import find_damage
+from nlp_distill.stages import FINISHED
+
+WORDS = ["film", "movie", "plot", "story", "it", "was", "a", "the", "and", "but", "with", "very", "not"]
+DECIDING = {"positive": ["good", "great", "fine"], "negative": ["bad", "dull", "never"]}
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# What differs between two runs of the same work: times, and the hashes of files that hold some.
+VOLATILE = frozenset(
+    (
+        "seconds",
+        "timings_s",
+        "wall_time_s",
+        "speed",
+        "other_rates_s",
+        "eval_runtime",
+        "date",
+        "sha256",
+        "bytes",
+    )
+)
+UNCOMPARED = frozenset({".md", ".html", ".log"})  # pages with times in them
+INTERRUPTIONS = ("SIGKILL", "SIGKILL of all", "SIGTERM", "Ctrl-C")
+FAULTS = ("kill at a file operation", "disk full", "permission denied")
+CORRUPTIONS = ("a changed byte", "a file cut short", "a file removed")
+FILE_EVENTS = frozenset(
+    {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+)
+LONGEST = 300.0  # seconds after which a job counts as hanging
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, run in a folder of its own, where it makes ``out``.
+
+    Args:
+        name: for people.
+        run: the command line's ``main``.
+        arguments: of the command; the inputs are beside the job's folder.
+    """
+
+    name: str
+    run: Callable[[Sequence[str]], int]
+    arguments: tuple[str, ...]
+
+
+@dataclass
+class Ledger:
+    """Tries by kind of fault, and what went wrong in them."""
+
+    tries: Counter = field(default_factory=Counter)
+    untouched: Counter = field(default_factory=Counter)  # the job was done before the fault came
+    losses: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+# ---- inputs and jobs ------------------------------------------------------------------------------------------------
+
+
+def make_inputs(folder: Path) -> None:
+    """A tiny encoder, rows in a file, a GLUE folder of two tasks, and plain text."""
+    folder.mkdir(parents=True)
+    words = [*WORDS, *sum(DECIDING.values(), [])]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = dict.fromkeys([*SPECIAL_TOKENS, *words, *letters, *("##" + letter for letter in letters)])
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    backend = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    marks = [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=marks
+    )
+    names = dict(
+        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True)
+    )
+    PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **names).save_pretrained(
+        folder / "encoder"
+    )
+    set_seed(0)
+    config = BertConfig(
+        vocab_size=len(ids),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder / "encoder")
+    source = random.Random(0)
+    for split, size in {"train": 48, "validation": 12, "test": 12, "more": 30}.items():
+        with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows(make_row(source, number) for number in range(size))
+    (folder / "text.txt").write_text("\n".join(make_row(source, number)[0] for number in range(60)) + "\n")
+    vectors = (f"{word} {source.gauss(0, 1):.3f} {source.gauss(0, 1):.3f}" for word in words)
+    (folder / "glove.txt").write_text("\n".join(vectors) + "\n")
+    for task, header in {"CoLA": "", "RTE": "index\tsentence1\tsentence2\tlabel\n"}.items():
+        (folder / "glue" / task).mkdir(parents=True)
+        for split, size in {"train": 24, "dev": 8}.items():
+            rows = (make_glue_row(task, source, number) for number in range(size))
+            (folder / "glue" / task / f"{split}.tsv").write_text(header + "\n".join(rows) + "\n")
+
+
+def make_row(source: random.Random, number: int) -> tuple[str, str]:
+    """A text of its own and its label."""
+    label = ("negative", "positive")[number % 2]
+    words = [
+        *source.choices(WORDS, k=source.randint(3, 8)),
+        source.choice(DECIDING[label]),
+        str(source.randint(0, 10**6)),
+    ]
+    return " ".join(words), label
+
+
+def make_glue_row(task: str, source: random.Random, number: int) -> str:
+    text, _ = make_row(source, number)
+    if task == "CoLA":
+        return f"x\t{number % 2}\t\t{text}"
+    return f"{number}\t{text}\t{make_row(source, number)[0]}\t{('entailment', 'not_entailment')[number % 2]}"
+
+
+def list_jobs(inputs: Path) -> list[Job]:
+    """Every kind of work that leaves files behind. Teachers and students that a job needs are made here."""
+    data = ["--task", "mine", "--text-column", "text", "--label-column", "label"]
+    for split in ("train", "validation", "test"):
+        data += [f"--{split}-file", f"../inputs/{split}.csv"]
+    short = ["--max-length", "32", "--learning-rate", "1e-2", "--per-device-train-batch-size", "8"]
+    epochs = ["--num-train-epochs", "3"]
+    given = [*data, "--teacher", "../inputs/teacher", "--output", "out"]
+    small = ["--layers", "1", "--hidden-size", "8", "--heads", "2", "--ffn-size", "12"]
+    augment = ["--text-column", "text", "--n-iter", "3", "--pos-tagger", "textblob", "--num-workers", "2"]
+    tiny_bilstm = ["--hidden-size", "6", "--head-size", "5", "--embedding-size", "8", "--n-iter", "2"]
+    suite = ["--tasks", "cola", "rte", "--data-dir", "../inputs/glue", "--encoder", "../inputs/encoder"]
+    suite += ["--output", "out", *short]
+    cli, augmenter = nlp_distill.cli.main, data_augment.cli.main
+    jobs = [
+        Job("finetune", cli, ("finetune", "--model", "../inputs/encoder", "--output", "out", *data, *short, *epochs)),
+        Job("augment", augmenter, ("--input", "../inputs/train.csv", "--output", "out/transfer.parquet", *augment)),
+        Job(
+            "label", cli,
+            ("label", "--teacher", "../inputs/teacher", "--input", "../inputs/transfer.parquet",
+             "--text-column", "text", "--max-length", "32", "--output", "out/labelled.parquet"),
+        ),
+        Job(
+            "bilstm", cli,
+            ("distill", "bilstm", *given, *tiny_bilstm, "--pos-tagger", "textblob", *short, *epochs,
+             "--unlabelled-file", "../inputs/more.csv"),
+        ),
+        Job(
+            "general", cli,
+            ("distill", "general", "--teacher", "../inputs/encoder", "--text", "../inputs/text.txt", "--output", "out",
+             *small, *short, "--num-train-epochs", "2", "--gradient-accumulation-steps", "1"),
+        ),
+        Job(
+            "tinybert", cli,
+            ("distill", "tinybert", *given, *small, *short, *epochs, "--intermediate-epochs", "2", "--n-iter", "2",
+             "--glove-file", "../inputs/glove.txt"),
+        ),
+        Job("mt-dnn", cli, ("distill", "mt-dnn", *suite, "--num-train-epochs", "2", "--num-teachers", "2")),
+        Job("bam", cli, ("distill", "bam", *suite, "--num-train-epochs", "2", "--single-epochs", "1")),
+        Job("export", cli, ("export", "../inputs/teacher", "--output", "out", "--quantize", "int8-dynamic")),
+    ]  # fmt: skip
+    teacher = Job(
+        "teacher", cli, ("finetune", "--model", "encoder", "--output", "teacher", *_beside(data), *short)
+    )
+    transfer = Job("transfer", augmenter, ("--input", "train.csv", "--output", "transfer.parquet", *augment))
+    for made in (teacher, transfer):
+        if wait(start(made, inputs)) != 0:
+            raise RuntimeError(f"{made.name} failed: {read_log(inputs)}")
+    return jobs
+
+
+def _beside(data: Sequence[str]) -> list[str]:
+    return [value.removeprefix("../inputs/") for value in data]
+
+
+# ---- processes ------------------------------------------------------------------------------------------------------
+
+
+def start(job: Job, folder: Path, prepare: Callable[[], None] = lambda: None) -> int:
+    """Run a job in a forked process, which has everything imported, and return its number.
+
+    Args:
+        job: the job.
+        folder: where it works; its messages go to ``log`` there.
+        prepare: called in the new process before the job.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = os.fork()
+    if process:
+        return process
+    code = 70
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(folder)
+        if job.name in ("augment", "label"):
+            os.makedirs("out", exist_ok=True)
+        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        prepare()
+        arguments = list(job.arguments)
+        if job.name == "augment" and Path("out/transfer.parquet").exists():
+            arguments.append("--overwrite")  # it is no stage: a finished output is refused otherwise
+        code = job.run(arguments)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(process: int) -> int:
+    """The exit code; minus the signal's number where one ended the process."""
+    deadline = time.monotonic() + LONGEST
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return -signal.SIGALRM  # it hung
+
+
+def read_log(folder: Path) -> str:
+    return (folder / "log").read_text(encoding="utf-8", errors="replace")
+
+
+def fail_at(number: int, kind: str) -> Callable[[], None]:
+    """What lets a process meet a fault at its n-th operation on a file below its folder."""
+
+    def prepare() -> None:
+        root, main, count = os.getcwd() + os.sep, os.getpid(), 0
+
+        def watch(event: str, arguments: tuple) -> None:
+            nonlocal count
+            if event not in FILE_EVENTS or os.getpid() != main or not _writes(event, arguments, root):
+                return
+            count += 1
+            if count != number:
+                return
+            if kind == FAULTS[0]:
+                os.kill(main, signal.SIGKILL)
+            code = errno.ENOSPC if kind == FAULTS[1] else errno.EACCES
+            raise OSError(code, os.strerror(code), str(arguments[0]))
+
+        sys.addaudithook(watch)
+
+    return prepare
+
+
+def count_operations(job: Job, folder: Path) -> int:
+    """How many operations on files a job makes."""
+
+    def prepare() -> None:
+        root, main = os.getcwd() + os.sep, os.getpid()
+        counter = os.open("../operations", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+
+        def watch(event: str, arguments: tuple) -> None:
+            if event in FILE_EVENTS and os.getpid() == main and _writes(event, arguments, root):
+                os.write(counter, b".")
+
+        sys.addaudithook(watch)
+
+    if wait(start(job, folder, prepare)) != 0:
+        raise RuntimeError(f"{job.name} failed undisturbed: {read_log(folder)}")
+    return (folder.parent / "operations").stat().st_size
+
+
+def _writes(event: str, arguments: tuple, root: str) -> bool:
+    path = arguments[0]
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return False
+    inside = os.path.abspath(os.fsdecode(path)).startswith(root + "out")
+    if event != "open":
+        return inside
+    flags = arguments[2] if isinstance(arguments[2], int) else 0
+    return inside and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+# ---- comparison -----------------------------------------------------------------------------------------------------
+
+
+def describe_output(folder: Path) -> dict[str, Any]:
+    """What a job made: bytes of every file, JSON without its times."""
+    described: dict[str, Any] = {}
+    for path in sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.suffix not in UNCOMPARED
+    ):
+        name = path.relative_to(folder).as_posix()
+        described[name] = (
+            drop_times(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+        )
+    return described
+
+
+def drop_times(content: Any) -> Any:
+    """JSON without what differs from run to run."""
+    if isinstance(content, Mapping):
+        kept = {key: drop_times(value) for key, value in content.items() if key not in VOLATILE}
+        return {
+            key: value
+            for key, value in kept.items()
+            if not (isinstance(key, str) and key.endswith("_per_second"))
+        }
+    return [drop_times(value) for value in content] if isinstance(content, list) else content
+
+
+def find_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first file that is missing, too many or other; "" if none."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found or name not in wanted:
+            return f"{name} is {'missing' if name in wanted else 'left over'}"
+        if found[name] != wanted[name]:
+            return f"{name} differs"
+    return ""
+
+
+def list_finished(folder: Path) -> dict[Path, int]:
+    """Finished stages whose files are whole, with the time of their mark."""
+    marks = {}
+    for mark in folder.rglob(FINISHED):
+        if not find_damage(mark.parent, json.loads(mark.read_bytes())["files"]):
+            marks[mark] = mark.stat().st_mtime_ns
+    return marks
+
+
+# ---- the tries ------------------------------------------------------------------------------------------------------
+
+
+class Soak:
+    """Undisturbed runs, made once a job, and the tries against them.
+
+    Args:
+        folder: where everything happens.
+        jobs: the jobs.
+        source: of all chance.
+    """
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], source: random.Random):
+        self.folder, self.jobs, self.source = folder, list(jobs), source
+        self.ledger = Ledger()
+        self.references: dict[str, tuple[dict[str, Any], float, int]] = {}
+        self.number = 0
+
+    def get_reference(self, job: Job) -> tuple[dict[str, Any], float, int]:
+        """Output, seconds and file operations of the undisturbed job."""
+        if job.name not in self.references:
+            folder = self._make_folder(f"reference-{job.name}")
+            began = time.monotonic()
+            operations = count_operations(job, folder)
+            self.references[job.name] = describe_output(folder / "out"), time.monotonic() - began, operations
+        return self.references[job.name]
+
+    def interrupt(self, kind: str) -> None:
+        """Stop a job at a random moment, then let it finish."""
+        job = self._choose()
+        _, seconds, _ = self.get_reference(job)
+        folder = self._make_folder()
+        process = start(job, folder)
+        self._sleep(process, self.source.uniform(0, seconds * 1.05))
+        number = {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}.get(kind, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            (os.killpg if kind == INTERRUPTIONS[1] else os.kill)(process, number)
+        code = wait(process)
+        if code == 0:
+            self.ledger.untouched[kind] += 1
+        stopped = {signal.SIGTERM: (-number, 128 + number), signal.SIGINT: (-number, 128 + number)}
+        problem = (
+            ""
+            if code in (0, *stopped.get(number, (-number,)))
+            else f"exit code {code}: {read_log(folder)[-300:]}"
+        )
+        self._finish(kind, job, folder, problem)
+
+    def fault(self, kind: str) -> None:
+        """Let one of a job's operations on files fail, then let it finish."""
+        job = self._choose()
+        operations = self.get_reference(job)[2]
+        folder = self._make_folder()
+        code = wait(start(job, folder, fail_at(self.source.randint(1, operations), kind)))
+        problem = ""
+        if kind == FAULTS[0]:
+            problem = "" if code in (0, -signal.SIGKILL) else f"exit code {code}"
+        elif code not in (0, 1, 2) or "Traceback" in read_log(folder):
+            problem = f"exit code {code}: {read_log(folder)[-300:]}"
+        if code == 0:
+            self.ledger.untouched[kind] += 1
+        self._finish(kind, job, folder, problem)
+
+    def corrupt(self, kind: str) -> None:
+        """Damage one file of a finished job, then run it again: it makes the file again, or refuses it in one line."""
+        job = self._choose()
+        self.get_reference(job)
+        folder = self._make_folder()
+        shutil.copytree(self.folder / f"reference-{job.name}" / "out", folder / "out")
+        files = sorted(path for path in (folder / "out").rglob("*") if path.is_file() and path.stat().st_size)
+        path = self.source.choice(files)
+        damage(path, kind, self.source)
+        self._finish(kind, job, folder, "", f"{path.relative_to(folder)}", may_refuse=True)
+
+    def _finish(
+        self, kind: str, job: Job, folder: Path, problem: str, what: str = "", may_refuse: bool = False
+    ) -> None:
+        """Run a job to its end and compare."""
+        self.ledger.tries[kind] += 1
+        finished = list_finished(folder / "out")
+        code = wait(start(job, folder))
+        log = read_log(folder)
+        if not problem and may_refuse and code == 2 and "Traceback" not in log and log.count("error:") == 1:
+            shutil.rmtree(folder)
+            return
+        if not problem and code != 0:
+            problem = f"the second run ended with {code}: {log[-300:]}"
+        if not problem:
+            problem = find_difference(describe_output(folder / "out"), self.get_reference(job)[0])
+        again = [
+            mark for mark, made in finished.items() if not mark.exists() or mark.stat().st_mtime_ns != made
+        ]
+        if not problem and again:
+            problem = f"{again[0].relative_to(folder)} was finished and made again"
+        if problem:
+            self.ledger.losses[kind].append(f"{job.name} {what} in {folder.name}: {problem}")
+        else:
+            shutil.rmtree(folder)
+
+    def _choose(self) -> Job:
+        self.number += 1
+        return self.jobs[(self.number - 1) % len(self.jobs)]
+
+    def _make_folder(self, name: str | None = None) -> Path:
+        folder = self.folder / (name or f"try-{self.number}")
+        folder.mkdir()
+        return folder
+
+    @staticmethod
+    def _sleep(process: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
+            time.sleep(0.002)
+
+
+def damage(path: Path, kind: str, source: random.Random) -> None:
+    """Change a byte of a file, cut it short, or remove it."""
+    content = bytearray(path.read_bytes())
+    if kind == CORRUPTIONS[2]:
+        path.unlink()
+        return
+    place = source.randrange(len(content))
+    if kind == CORRUPTIONS[0]:
+        content[place] ^= source.randint(1, 255)
+    path.write_bytes(content if kind == CORRUPTIONS[0] else content[:place])
+
+
+def render(ledger: Ledger) -> str:
+    """The table of all tries."""
+    lines = ["| fault | tries | of them after the end | lost or wrong |", "|---|---:|---:|---:|"]
+    for kind in (*INTERRUPTIONS, *FAULTS, *CORRUPTIONS):
+        if ledger.tries[kind]:
+            late = ledger.untouched[kind]
+            lines.append(f"| {kind} | {ledger.tries[kind]} | {late} | {len(ledger.losses[kind])} |")
+    lost = sum(map(len, ledger.losses.values()))
+    total, late = sum(ledger.tries.values()), sum(ledger.untouched.values())
+    return "\n".join([*lines, f"| **all** | **{total}** | **{late}** | **{lost}** |"])
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--cycles", type=int, default=200, metavar="N", help="interruptions (%(default)s)")
+    parser.add_argument(
+        "--faults", type=int, metavar="N", help="failing file operations (a quarter of the cycles)"
+    )
+    parser.add_argument(
+        "--corruptions", type=int, metavar="N", help="damaged files (a quarter of the cycles)"
+    )
+    parser.add_argument("--jobs", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="kept, with what went wrong in it (a temporary folder)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the counts there too")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tries, print the table; 1 if anything was lost, 2 for wrong input."""
+    options = parse_arguments(arguments)
+    quarter = max(options.cycles // 4, 0)
+    amounts = [options.cycles, *(quarter if n is None else n for n in (options.faults, options.corruptions))]
+    if min(amounts) < 0:
+        print(f"error: tries are {amounts}; give 0 or more", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    folder = Path(options.work_dir or tempfile.mkdtemp(prefix="soak.")).resolve()
+    if folder.exists() and any(folder.iterdir()):
+        print(f"error: --work-dir {folder} holds something; give a new folder", file=sys.stderr)
+        return 2
+    make_inputs(folder / "inputs")
+    jobs = list_jobs(folder / "inputs")
+    if unknown := set(options.jobs or ()) - {job.name for job in jobs}:
+        print(
+            f"error: unknown job {unknown.pop()}; give any of {' '.join(job.name for job in jobs)}",
+            file=sys.stderr,
+        )
+        return 2
+    source = random.Random(options.seed)
+    soak = Soak(folder, [job for job in jobs if not options.jobs or job.name in options.jobs], source)
+    source.shuffle(soak.jobs)
+    tries = [(soak.interrupt, INTERRUPTIONS), (soak.fault, FAULTS), (soak.corrupt, CORRUPTIONS)]
+    with tqdm(total=sum(amounts), unit="try") as progress:
+        for (attempt, kinds), amount in zip(tries, amounts, strict=True):
+            for number in range(amount):
+                attempt(kinds[number % len(kinds)])
+                progress.update()
+                progress.set_postfix(lost=sum(map(len, soak.ledger.losses.values())))
+    print(render(soak.ledger))
+    lost = [f"{kind}: {loss}" for kind, losses in soak.ledger.losses.items() for loss in losses]
+    for loss in lost:
+        print(loss)
+    if options.json:
+        counts = {
+            kind: {"tries": n, "lost": len(soak.ledger.losses[kind])} for kind, n in soak.ledger.tries.items()
+        }
+        Path(options.json).write_text(json.dumps({"seed": options.seed, "faults": counts}, indent=2) + "\n")
+    if not options.work_dir:
+        shutil.rmtree(folder)
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Signals, full disks and lack of memory: what was done is kept, the message says how to go on, and nothing differs."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nlp_distill.batching import DistillationCollator
+from nlp_distill.encoding import encode_rows
+from nlp_distill.labelling import compute_logits
+from nlp_distill.memory import lacks_memory
+from nlp_distill.teachers import Teacher
+from nlp_distill.trainer import DistillationTrainer, find_last_checkpoint
+
+OPTIONS = ["--num-train-epochs", 2, "--per-device-train-batch-size", 8]  # 40 rows: 5 steps an epoch
+OUT_OF_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+
+@pytest.fixture
+def raise_at_step(monkeypatch):
+    """``raise_at_step(n, act)`` calls ``act`` in the n-th training step from now on."""
+
+    def prepare(number, act):
+        original, count = DistillationTrainer.training_step, 0
+
+        def step(self, *arguments, **named):
+            nonlocal count
+            count += 1
+            if count == number:
+                act()
+            return original(self, *arguments, **named)
+
+        monkeypatch.setattr(DistillationTrainer, "training_step", step)
+
+    return prepare
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("step", [2, 5, 7, 10])  # 5 and 10 end epochs
+def test_a_signal_saves_a_checkpoint_and_the_next_run_ends_as_if_there_was_none(
+    fine_tune, raise_at_step, tmp_path: Path, capsys, monkeypatch, number, step
+) -> None:
+    assert fine_tune(tmp_path / "whole", *OPTIONS) == 0
+    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
+    with monkeypatch.context():
+        raise_at_step(step, lambda: os.kill(os.getpid(), number))
+        assert fine_tune(tmp_path / "stopped", *OPTIONS) == 128 + number
+        monkeypatch.undo()
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == handlers
+    message = capsys.readouterr().err
+    assert "stopping after this step" in message and "run the same command again to continue" in message
+    last = find_last_checkpoint(tmp_path / "stopped" / "checkpoints")
+    assert Path(last).name == f"checkpoint-{step}"
+    assert fine_tune(tmp_path / "stopped", *OPTIONS) == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("stopped", "whole")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "stopped" / "checkpoints").exists()
+
+
+def test_a_second_signal_stops_at_once(fine_tune, raise_at_step, tmp_path: Path) -> None:
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    raise_at_step(2, twice)
+    assert fine_tune(tmp_path / "stopped", *OPTIONS) == 130
+    assert find_last_checkpoint(tmp_path / "stopped" / "checkpoints") is None
+
+
+def test_memory_that_runs_out_in_training_is_one_line_that_says_what_to_do(
+    fine_tune, raise_at_step, tmp_path, capsys
+):
+    def fail():
+        raise OUT_OF_MEMORY
+
+    from transformers import Trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "training_step", lambda *arguments, **named: fail())
+        assert fine_tune(tmp_path / "out", *OPTIONS) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: there is no memory for a step of 8 rows of ")
+    assert "Halve per_device_train_batch_size and double gradient_accumulation_steps" in error
+
+
+def test_a_batch_without_memory_is_run_in_halves_with_the_same_logits(
+    make_bert, make_rows, tokenizer, monkeypatch
+):
+    rows = encode_rows(make_rows(40), tokenizer, ["text"], 64)
+    teacher, collator = Teacher(make_bert()), DistillationCollator(tokenizer)
+    whole, _ = compute_logits(teacher, rows, collator)
+    original, sizes = Teacher.run, []
+
+    def run(self, inputs, *arguments):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 6:
+            raise OUT_OF_MEMORY
+        return original(self, inputs, *arguments)
+
+    monkeypatch.setattr(Teacher, "run", run)
+    halved, _ = compute_logits(teacher, rows, collator)
+    assert max(sizes) > 6 and sum(size for size in sizes if size <= 6) == 40
+    np.testing.assert_allclose(halved, whole, atol=1e-5)
+
+
+def test_other_errors_are_no_lack_of_memory():
+    assert (
+        lacks_memory(OUT_OF_MEMORY) and lacks_memory(MemoryError()) and lacks_memory(torch.OutOfMemoryError())
+    )
+    assert not lacks_memory(RuntimeError("shapes do not fit")) and not lacks_memory(KeyError("x"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A folder on a file system of its own, of 600 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        made = False
+    if not made:
+        pytest.skip("mounting a small file system needs a right that this user has not")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_earlier_work_continues_once_there_is_room(
+    distill, small_disk: Path, capsys
+) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(b"0" * 500_000)
+    output = small_disk / "run"
+    assert distill(output) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and "No space left" in error.strip().splitlines()[-1]
+    kept = [folder.name for folder in output.iterdir() if (folder / "stage_finished.json").exists()]
+    assert kept  # the stages before the one that had no room
+    filler.unlink()
+    assert distill(output) == 0
+    assert capsys.readouterr().err.count("reusing") == len(kept)

@@ -1,0 +1,87 @@
+"""Results that are no results are said to be so: collapsed students, leaked rows, transfer sets of duplicates."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from nlp_distill.evaluation import describe_scores
+from nlp_distill.pipelines.runs import warn_of_collapse
+from nlp_distill.results import merge_seeds
+from nlp_distill.tasks import Task
+
+TASK = Task("mine", "text", None, ("negative", "positive"), ("accuracy",))
+VALUES = Task("values", "text", None, (), ("spearmanr",))
+
+
+def test_a_model_that_answers_every_row_alike_has_collapsed() -> None:
+    logits, labels = np.array([[0.0, 1.0], [2.0, 3.0], [-1.0, 5.0]]), [1, 0, 1]
+    assert describe_scores(TASK, logits, labels)["collapsed_to"] == "positive"
+    logits[1] = [4.0, 3.0]
+    assert "collapsed_to" not in describe_scores(TASK, logits, labels)
+    assert "collapsed_to" not in describe_scores(TASK, logits[:1], labels[:1])  # one row has one answer
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_a_regression_that_gives_one_value_has_collapsed() -> None:
+    assert describe_scores(VALUES, np.full((3, 1), 2.5), [1.0, 2.0, 3.0])["collapsed_to"] == 2.5
+
+
+def test_one_collapsed_seed_is_enough_to_be_warned(capsys) -> None:
+    run = {"score": 0.5, "metrics": {"accuracy": 0.5}}
+    merged = merge_seeds([run, run | {"collapsed_to": "positive"}])
+    warn_of_collapse({"teacher": run, "student_without_teacher": merged})
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert "WARNING: student without teacher answers 'positive' to every test row" in error[0]
+
+
+def read_transfer(output: Path) -> dict:
+    return json.loads((output / "results.json").read_text())["transfer_set"]
+
+
+def test_rows_of_the_test_split_among_unlabelled_texts_are_left_out(distill, own_files, tmp_path) -> None:
+    with open(own_files / "test.csv", encoding="utf-8") as file:
+        texts = [row["text"] for row in csv.DictReader(file)][:2]
+    unlabelled = tmp_path / "more.txt"
+    unlabelled.write_text("\n".join([texts[0].upper(), texts[1] + " !", "a film of its own"]) + "\n")
+    options = ["--no-baseline", "--unlabelled-file", unlabelled, "--unlabelled-n-iter", 0, "--n-iter", 0]
+    assert distill(tmp_path / "run", *options) == 0
+    made = read_transfer(tmp_path / "run")
+    assert made["unlabelled_rows_in"] == 1 and made["leaked_rows"] == 0
+
+
+def test_variants_that_hit_upon_a_held_out_text_are_counted_and_said(
+    distill, tmp_path, capsys, monkeypatch
+) -> None:
+    from nlp_distill.pipelines import transfer
+
+    original = transfer.write_transfer_set
+
+    def write(rows, path, **settings):
+        summary = original(rows, path, **settings)
+        table = pq.read_table(path)
+        texts = ["FILM, of the test split!", *table["text"].to_pylist()[1:]]
+        position = table.column_names.index("text")
+        pq.write_table(table.set_column(position, table.schema.field("text"), [texts]), path)
+        return summary
+
+    monkeypatch.setattr(transfer, "write_transfer_set", write)
+    (tmp_path / "test.csv").write_text("text,label\nfilm of the test split,positive\nbad,negative\n")
+    options = ["--no-baseline", "--test-file", tmp_path / "test.csv"]
+    assert distill(tmp_path / "run", *options) == 0
+    assert read_transfer(tmp_path / "run")["leaked_rows"] == 1
+    warning = "WARNING: 1 of "
+    assert warning in capsys.readouterr().err
+    assert distill(tmp_path / "run", *options) == 0  # a reused stage still says it
+    assert warning in capsys.readouterr().err
+
+
+def test_a_transfer_set_of_duplicates_is_said_to_be_one(distill, tmp_path, capsys) -> None:
+    rules = ["--p-mask", 0, "--p-pos", 0, "--p-ngram", 0]
+    assert distill(tmp_path / "run", "--no-baseline", *rules) == 0
+    assert "WARNING: 100% of the variants were unchanged or duplicates" in capsys.readouterr().err
+    assert read_transfer(tmp_path / "run")["leaked_rows"] == 0
