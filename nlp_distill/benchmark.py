@@ -45,15 +45,23 @@ class TorchSubject:
         folder: what ``save_pretrained`` wrote, or a hub name.
         max_length: tokens a text.
         task: of a multi-task model.
+        trust_remote_code: run code that comes with it.
     """
 
     kind = "torch"
 
-    def __init__(self, folder: str | Path, max_length: int = 128, task: str | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        max_length: int = 128,
+        task: str | None = None,
+        trust_remote_code: bool = False,
+    ):
         self.name = str(folder)
-        self.model = load_classifier(folder, task).eval()
+        code = {"trust_remote_code": trust_remote_code}
+        self.model = load_classifier(folder, task, **code).eval()
         check_max_length(self.model, max_length)
-        self._tokenizer = load_pretrained(AutoTokenizer, folder)
+        self._tokenizer = load_pretrained(AutoTokenizer, folder, **code)
         self.max_length = max_length
 
     @property

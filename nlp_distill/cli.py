@@ -19,6 +19,7 @@ from nlp_distill.options import (
     add_data_options,
     add_distillation_options,
     add_export_options,
+    add_fit_options,
     add_general_options,
     add_mt_dnn_options,
     add_serve_options,
@@ -39,6 +40,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it
   nlp-distill export                a student as one file that runs without torch
   nlp-distill serve                 try a student and its teacher in a browser, or from a program
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
@@ -60,6 +62,19 @@ TINYBERT_EPILOG = (
     + """\
 They hold for both stages and the baselines, but learning rate, epochs, schedule and evaluation for the
 prediction stage and the baselines alone; --intermediate-learning-rate and --intermediate-epochs are the other's.
+"""
+)
+
+FIT_EPILOG = (
+    TRAINING_EPILOG
+    + """\
+They hold for every student, but learning rate, epochs, schedule and evaluation not for the intermediate stage of
+transformers. Defaults: 6 epochs at 2e-3 for a BiLSTM, 3 at 2e-4 (up to 128 wide 1e-3) for a transformer, twice as many
+for the same student without the teacher; one augmented copy a labelled row.
+
+Candidates within latency and size are distilled slowest first, until one loses at most --max-drop. Exit code 2: none
+does; the report is written, and the message names the nearest. What was made is reused with any other budget; to
+measure times again, remove OUTPUT/measured.
 """
 )
 
@@ -211,6 +226,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_suite_options(bam)
     add_bam_options(bam)
+
+    fit = _add(commands, "fit", "a student for a budget of time, size and score", True, epilog=FIT_EPILOG)
+    add_data_options(fit)
+    add_fit_options(fit)
 
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)

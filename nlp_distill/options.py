@@ -362,6 +362,69 @@ def add_tinybert_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def add_fit_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``fit``."""
+    add_teacher_options(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    budget = parser.add_argument_group("budget")
+    budget.add_argument(
+        "--latency-ms", type=float, required=True, metavar="MS", help="median time of an answer, at most"
+    )
+    budget.add_argument(
+        "--max-drop",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="what the student may lose to the teacher on validation, in hundredths of the score "
+        "(default: %(default)s)",
+    )
+    budget.add_argument("--max-mb", type=float, metavar="MB", help="size of its weights, at most")
+    measured = parser.add_argument_group("how time is measured")
+    measured.add_argument(
+        "--runtime",
+        choices=["onnx-int8", "onnx", "torch"],
+        default="onnx-int8",
+        help="what the student ships in; scores are of that form too (default: %(default)s)",
+    )
+    measured.add_argument(
+        "--tokens", type=int, default=24, metavar="N", help="length of the text (default: %(default)s)"
+    )
+    measured.add_argument("--threads", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    measured.add_argument(
+        "--repeats", type=int, default=100, metavar="N", help="answers of each model (default: %(default)s)"
+    )
+    student = parser.add_argument_group("candidates")
+    student.add_argument(
+        "--shapes",
+        nargs="+",
+        metavar="SHAPE",
+        help="LAYERSxWIDTH, LAYERSxWIDTH:HEADS:FFN, bilstm:UNITS or bilstm:UNITS:EMBEDDING "
+        "(default: those of bilstm:64 bilstm:150 2x128 3x312 4x312 that the teacher can teach)",
+    )
+    student.add_argument(
+        "--general",
+        nargs="+",
+        metavar="DIR",
+        help="general students (distill general), each a candidate in its own shape; others are cut from the teacher",
+    )
+    student.add_argument(
+        "--max-candidates", type=int, metavar="N", help="how many are distilled at most (default: 3)"
+    )
+    student.add_argument(
+        "--intermediate-epochs",
+        type=float,
+        metavar="N",
+        help="of the intermediate stage of transformers (default: 2)",
+    )
+    student.add_argument(
+        "--intermediate-learning-rate", type=float, metavar="LR", help="(default: 3e-4; up to 128 wide 1e-3)"
+    )
+    student.add_argument("--seed", type=int, help="of every student (default: 0)")
+    student.add_argument("--max-length", type=int, help="tokens a row (default: 128)")
+    add_transfer_options(parser)
+    add_common_options(parser)
+
+
 def add_shape_options(parser) -> None:
     """The size of a transformer student."""
     parser.add_argument("--layers", type=int, help="(default: 3)")

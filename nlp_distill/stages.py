@@ -119,6 +119,15 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitSta
     return replaced
 
 
+def read_finished(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of a stage that was finished with these inputs; ``None`` where there is none, or it is damaged."""
+    finished = _read(folder / FINISHED)
+    wanted = json.loads(json.dumps(inputs))
+    if finished is None or describe_difference(finished["inputs"], wanted):
+        return None
+    return None if find_damage(folder, finished.get("files", {})) else finished["result"]
+
+
 def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:
     """Whether a folder holds the finished, undamaged result of these inputs; says so, or what is damaged."""
     finished = _read(folder / FINISHED)

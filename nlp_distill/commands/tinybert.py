@@ -12,21 +12,6 @@ from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.commands.publish import publish_runs
 from nlp_distill.tasks import TaskData
 
-# Training options of the prediction stage and the baselines; the intermediate stage evaluates and selects nothing.
-PREDICTION_ALONE = frozenset(
-    {
-        "num_train_epochs",
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "eval_strategy",
-        "eval_steps",
-        "load_best_model_at_end",
-        "metric_for_best_model",
-        "greater_is_better",
-    }
-)
-
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
@@ -87,7 +72,7 @@ def configure_tinybert(options: argparse.Namespace):
     Raises:
         InputError: for settings that do not go together.
     """
-    from nlp_distill.pipelines.tinybert_config import TinyBERTDistillation
+    from nlp_distill.pipelines.tinybert_config import BASELINES, PREDICTION_ALONE, TinyBERTDistillation
 
     given = {
         name: getattr(options, name)
@@ -115,7 +100,7 @@ def configure_tinybert(options: argparse.Namespace):
         share_projection=options.share_projection,
         transfer_set=choose_word_replacement(config.transfer_set, options),
         seeds=tuple(options.seeds or config.seeds),
-        baselines=not options.no_baseline,
+        baselines=() if options.no_baseline else BASELINES,
         baseline_learning_rates=tuple(options.baseline_learning_rates or ()),
         intermediate_training=intermediate,
         prediction_training=options.training,

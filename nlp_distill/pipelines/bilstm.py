@@ -57,6 +57,7 @@ def distill_bilstm(
     overwrite: bool = False,
     timings: Mapping[str, float] | None = None,
     teacher_task: str | None = None,
+    rows_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Make the transfer set, label it, train the students, score them beside the teacher, and write the results.
 
@@ -71,11 +72,14 @@ def distill_bilstm(
         overwrite: make again what was made with other settings.
         timings: seconds of work before this, by name, to stand among the run's own.
         teacher_task: which task of a multi-task teacher, where it has another name there.
+        rows_dir: where the teacher's scores, the transfer set and its labels go, for runs that share them; ``None``
+            for ``output_dir``.
 
     Returns:
         The content of ``results.json``.
     """
     output, task = Path(output_dir), data.task
+    shared = output if rows_dir is None else rows_dir
     code = {"trust_remote_code": config.trust_remote_code}
     teacher = load_classifier(teacher_path, teacher_task or task.name, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
@@ -89,10 +93,10 @@ def distill_bilstm(
     check_results_are_ours(output, overwrite)
     prints = data.fingerprints()
 
-    stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite)
-    teacher_scores = score_teacher(teacher, tokenizer, data, config.max_length, output, prints, overwrite)
-    transfer_set = make_transfer_set(config.transfer_set, data, output, prints, overwrite)
-    labelling = label_transfer_set(teacher, tokenizer, data, config.max_length, output, overwrite)
+    stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite, shared)
+    teacher_scores = score_teacher(teacher, tokenizer, data, config.max_length, shared, prints, overwrite)
+    transfer_set = make_transfer_set(config.transfer_set, data, shared, prints, overwrite)
+    labelling = label_transfer_set(teacher, tokenizer, data, config.max_length, shared, overwrite)
     arms = {"student_without_teacher": stages.train_baseline} if config.baseline else {}
     arms["student"] = stages.train_student
     runs = {arm: [train(seed) for seed in config.seeds] for arm, train in arms.items()}
@@ -120,6 +124,7 @@ class _Stages:
     output: Path
     prints: Mapping[str, Any]
     overwrite: bool
+    shared: Path  # the folder that holds the teacher's scores, the transfer set and its labels
 
     @property
     def task(self) -> Task:
@@ -134,12 +139,12 @@ class _Stages:
 
     def train_student(self, seed: int) -> dict[str, Any]:
         """The distilled student of one seed."""
-        table = load_labelled(labelled_file(self.output), self.task.labels)
+        table = load_labelled(labelled_file(self.shared), self.task.labels)
         alpha = self.config.hard_weight
         objective: Objective = LogitRegression(1 - alpha)
         if alpha:
             objective = objective + HardLabels(alpha)
-        inputs = {"labels": hash_file(labelled_file(self.output))}
+        inputs = {"labels": hash_file(labelled_file(self.shared))}
         return self._train("student", seed, self.config.training, objective, table, inputs)
 
     def train_baseline(self, seed: int) -> dict[str, Any]:
@@ -215,7 +220,7 @@ class _Stages:
         logits = predict_splits(student, student_tokenizer, self.data, self.config.max_length)
         if is_main_process():
             save_logits(folder / "logits.npz", logits)
-        scores = describe_test(self.data, logits, load_teacher_logits(self.output))
+        scores = describe_test(self.data, logits, load_teacher_logits(self.shared))
         scores["validation_score"] = trained["validation_score"]
         return scores | describe_size(student, folder) | {"path": str(folder)}
 

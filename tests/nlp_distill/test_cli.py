@@ -34,6 +34,7 @@ COMMANDS = [
     ["distill", "tinybert"],
     ["distill", "mt-dnn"],
     ["distill", "bam"],
+    ["fit"],
     ["export"],
     ["serve"],
     ["benchmark"],
