@@ -122,7 +122,9 @@ def open_source(
 def _open_file(path: Path, text_columns: tuple[str, ...], skip_bad_rows: bool) -> Source:
     import pyarrow
 
-    reader = read_rows(path)
+    reader = read_rows(path, skip_bad_rows=skip_bad_rows)
+    if not reader.columns:
+        next(reader)  # a jsonl file without one good row: this says what is wrong with them
     columns, schema = reader.columns, reader.schema
     if path.suffix.lower() == ".txt":
         if len(text_columns) > 1:
@@ -140,7 +142,7 @@ def _check_columns(name: str, columns: tuple[str, ...], wanted: Iterable[str]) -
     for column in wanted:
         if column not in columns:
             raise InputError(
-                f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns))}"
+                f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns)) or 'none'}"
             )
 
 
