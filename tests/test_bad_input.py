@@ -399,17 +399,17 @@ LOCKED = {
     "evaluate: a model that may not be read": (f"{EVALUATE} {{bad}}/locked", "locked", "ermission"),
     "report: results that may not be read": (f"{REPORT} {{bad}}/locked", "locked"),
 }
-MARKER = "unpickled.txt"
+MARKER = "unpickled"
 
 
 class Hostile:
-    """Writes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,11 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
 def _check_training_values(given: Mapping[str, Any]) -> None:
     """Refuse what ``TrainingArguments`` takes and training stumbles over, minutes later or never."""
     for name, value in given.items():
+        if name.endswith("_token"):
+            raise InputError(
+                f"{name} is a secret, and result files and model cards hold the command; leave it out, and set "
+                "HF_TOKEN in the environment instead"
+            )
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} is {value}; it must be a finite number")
     for pair in (given.get("optim_args") or "").split(","):
