@@ -16,7 +16,7 @@ from data_augment.errors import InputError
 from data_augment.readers import FORMATS, Row
 from data_augment.writers import open_writer
 
-__all__ = ["Row", "RowReader", "find_problem", "open_writer", "read_rows"]
+__all__ = ["Row", "RowReader", "find_problem", "is_unicode", "open_writer", "read_rows"]
 
 
 def read_rows(
@@ -115,6 +115,17 @@ def _check_file(path: Path) -> None:
     with open(path, "rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise InputError(f"{path} is UTF-16; convert it to UTF-8")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: Python's strings may hold half of a surrogate pair, which is no character."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def find_problem(row: Row, required_columns: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_augment.errors import InputError
 from data_augment.readers import TXT_COLUMN
-from data_augment.rows import Row, find_problem, read_rows
+from data_augment.rows import Row, find_problem, is_unicode, read_rows
 
 if TYPE_CHECKING:
     import pyarrow
@@ -85,6 +85,11 @@ class SourceReader:
             problem = find_problem(row, source.text_columns)
             if not problem and not row.keys() <= set(source.columns):
                 problem = f"it has other columns than the first row, {', '.join(map(str, source.columns))}"
+            if not problem:
+                broken = [
+                    name for name, value in row.items() if isinstance(value, str) and not is_unicode(value)
+                ]
+                problem = f"column {broken[0]!r} holds half of a surrogate pair" if broken else ""
             if not problem:
                 yield row
                 continue

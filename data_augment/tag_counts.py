@@ -62,6 +62,8 @@ class TagTable:
         Returns:
             Word numbers, int32, shape (n,); the word itself where no other word has the tag.
         """
+        if not len(self.sorted_words):
+            return self.token_words[tokens]  # nothing was counted, so there is no word to draw
         own = self.count[tokens]
         others = self.tag_total[tokens] - own
         # A number below `others` picks an occurrence of another word: the own ones are jumped over.
