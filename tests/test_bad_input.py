@@ -37,6 +37,8 @@ TINYBERT = f"{SMALL_BERT} {SHAPE}"
 SUITE = "--data-dir {bad}/glue --encoder {encoder} --output {tmp}/out --max-length 32 --tasks"
 MT_DNN = f"nlp-distill distill mt-dnn {SUITE}"
 BAM = f"nlp-distill distill bam {SUITE}"
+OWN_SUITE = "nlp-distill distill bam --encoder {encoder} --output {tmp}/out --max-length 32 --suite"
+SERVE = "nlp-distill serve --port 0"
 DEMO = f"nlp-distill demo {DATA} --teacher {{encoder}} --output {{tmp}}/out --max-length 32"
 AUGMENT = "data-augment --pos-tagger textblob --text-column text --output {tmp}/out.csv --input"
 
@@ -373,6 +375,34 @@ CASES = {
     "bam: a teacher of other labels": (f"{BAM} rte --teachers rte={{bad}}/three_labels", "[a, b, c]"),
     "bam: a hostile encoder": (f"{BAM} rte --encoder {{bad}}/pickle_hostile", "pickle_hostile"),
     "bam: single epochs": (f"{BAM} rte --single-epochs 0", "num_train_epochs is 0.0"),
+    "bam: no such suite": (f"{OWN_SUITE} {{bad}}/none.toml", "none.toml"),
+    "bam: a suite that is a folder": (f"{OWN_SUITE} {{bad}}", "bad"),
+    "bam: a suite that is not TOML": (f"{OWN_SUITE} {{bad}}/torn.toml", "torn.toml"),
+    "bam: a suite in UTF-16": (f"{OWN_SUITE} {{bad}}/utf16.toml", "utf16.toml"),
+    "bam: an empty suite": (f"{OWN_SUITE} {{bad}}/empty.toml", "empty.toml"),
+    "bam: a suite of numbers": (f"{OWN_SUITE} {{bad}}/numbers.toml", "numbers.toml"),
+    "bam: a task without a file": (f"{OWN_SUITE} {{bad}}/no_file.toml", "no_file.toml", "train_file"),
+    "bam: a misspelt key": (f"{OWN_SUITE} {{bad}}/misspelt.toml", "misspelt.toml", "txt_column"),
+    "bam: a file that is a number": (f"{OWN_SUITE} {{bad}}/number.toml", "number.toml", "train_file"),
+    "bam: a task that is a path": (f"{OWN_SUITE} {{bad}}/path.toml", "'../../x'"),
+    "bam: a task of the suite without rows": (f"{OWN_SUITE} {{bad}}/rows.toml", "none.csv does not exist"),
+    # ---- serve
+    "serve: no such model": (f"{SERVE} ./none", "no folder ./none"),
+    "serve: a folder without a model": (f"{SERVE} {{bad}}", "holds neither runtime.json"),
+    "serve: a file": (f"{SERVE} {{bad}}/good.csv", "good.csv is a file"),
+    "serve: exported settings torn": (f"{SERVE} {{bad}}/exported_settings", "exported_settings"),
+    "serve: exported model torn": (f"{SERVE} {{bad}}/exported_model", "exported_model"),
+    "serve: a hostile model": (f"{SERVE} {{bad}}/pickle_hostile", "pickle", "not run"),
+    "serve: a hostile teacher": (
+        f"{SERVE} {{teacher}} --teacher {{bad}}/pickle_hostile",
+        "pickle",
+        "not run",
+    ),
+    "serve: a port": (f"{SERVE} {{teacher}} --port 65536", "--port is 65536"),
+    "serve: a host": (f"{SERVE} {{teacher}} --host no..host", "no..host"),
+    "serve: no batch": (f"{SERVE} {{teacher}} --max-batch 0", "is 0"),
+    "serve: a wait": (f"{SERVE} {{teacher}} --max-wait-ms nan", "--max-wait-ms is nan"),
+    "serve: more tokens than vectors": (f"{SERVE} {{bad}}/tokenizer_large", "has vectors for"),
     # ---- demo
     "demo: an unknown task": ("nlp-distill demo --task mine --output {tmp}/out", "unknown task 'mine'"),
     "demo: a hostile teacher": (f"{DEMO} --teacher {{bad}}/pickle_hostile", "pickle_hostile"),
@@ -471,7 +501,14 @@ def write_rows(bad):
         "text_lists.jsonl": '{"text": ["a", "film"], "label": 1}\n{"text": ["a", "plot"], "label": 2}\n' * 20,
         "numbers.csv": "text,label\na story,7\n",
         "mixed.jsonl": '{"id": 1, "text": "a film", "x": 1}\n{"id": 2, "text": "a plot", "x": [1]}\n',
-        "locked.csv": "text,label\na film,1\n",
+        "torn.toml": "[mine\n",
+        "empty.toml": "",
+        "numbers.toml": "mine = 1\n",
+        "no_file.toml": '[mine]\ntext_column = "text"\n',
+        "misspelt.toml": '[mine]\ntrain_file = "good.csv"\ntxt_column = "text"\n',
+        "number.toml": '[mine]\ntrain_file = 1\ntext_column = "text"\n',
+        "path.toml": '["../../x"]\ntrain_file = "good.csv"\ntext_column = "text"\n',
+        "rows.toml": '[mine]\ntrain_file = "none.csv"\ntext_column = "text"\n',
     }
     for name, text in texts.items():
         (bad / name).write_text(text, encoding="utf-8")
@@ -479,6 +516,7 @@ def write_rows(bad):
         (bad / name).write_bytes(
             "text,label\na film,1\n".replace(",", "\t" if "tsv" in name else ",").encode("utf-16")
         )
+    (bad / "utf16.toml").write_bytes("[mine]\n".encode("utf-16"))
     (bad / "utf16.jsonl").write_bytes('{"text": "a film"}\n'.encode("utf-16"))
     (bad / "latin1.csv").write_bytes("text,label\nl'été,1\n".encode("latin-1"))
     scrambled = bytes(range(256)) * 16
