@@ -18,7 +18,13 @@ from transformers import AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained, read_tasks
+from nlp_distill.models import (
+    check_max_length,
+    check_vocabulary,
+    load_classifier,
+    load_pretrained,
+    read_tasks,
+)
 
 BATCHES = (1, 8, 32, 128)
 WARM_UP = 5
@@ -62,6 +68,7 @@ class TorchSubject:
         self.model = load_classifier(folder, task, **code).eval()
         check_max_length(self.model, max_length)
         self._tokenizer = load_pretrained(AutoTokenizer, folder, **code)
+        check_vocabulary(self.model, self._tokenizer)
         self.max_length = max_length
 
     @property
@@ -135,7 +142,12 @@ def open_subject(folder: str, max_length: int = 128, task: str | None = None) ->
             raise InputError(
                 f"{folder} holds an exported program, which runs in programs of torch; give an ONNX one"
             )
-        subject = OnnxSubject(folder)
+        try:
+            subject = OnnxSubject(folder)
+        except Exception as error:  # of json, tokenizers and onnxruntime, whose own exceptions are bare ones
+            raise InputError(
+                f"the exported model {folder} cannot be loaded ({str(error).partition(chr(10))[0]}); export it again"
+            ) from error
         if subject.classifier.settings["max_length"] < max_length:
             limit = subject.classifier.settings["max_length"]
             raise InputError(
@@ -212,12 +224,12 @@ def measure_alone(folder: str, text: Text, task: str | None = None) -> dict[str,
     """Load time and peak memory in a process of its own: ``{"load_s", "peak_mb"}``.
 
     Load time runs from the first import to the first answer, as a service that starts has to wait. An exported model
-    is loaded by the runtime beside it, which imports no torch.
+    is loaded by our own runtime, which imports no torch, and never by a program that lies beside it.
     """
     saved = LOAD_TASK if task and not is_exported(folder) and read_tasks(folder) else LOAD_SAVED
     load = LOAD_EXPORTED if is_exported(folder) else saved
     program = MEASURED.format(load=load)
-    command = [sys.executable, "-c", program, folder, json.dumps(text), task or ""]
+    command = [sys.executable, "-c", program, folder, json.dumps(text), task or "", str(runtime.__file__)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "it was killed").splitlines()[-1]
@@ -239,9 +251,11 @@ except (OSError, IndexError):
 print(json.dumps(dict(load_s=seconds, peak_mb=peak)))
 """
 LOAD_EXPORTED = """
-sys.path.insert(0, folder)
-from runtime import Classifier
-Classifier(folder)([text])
+import importlib.util
+found = importlib.util.spec_from_file_location("runtime", sys.argv[4])
+module = importlib.util.module_from_spec(found)
+found.loader.exec_module(module)
+module.Classifier(folder)([text])
 """
 ANSWER = """
 encoded = tokenizer(*([text] if isinstance(text, str) else text), return_tensors="pt")
@@ -252,13 +266,15 @@ LOAD_SAVED = f"""
 import torch
 import nlp_distill.students
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForSequenceClassification, AutoTokenizer))
+kinds = (AutoModelForSequenceClassification, AutoTokenizer)
+model, tokenizer = (kind.from_pretrained(folder, trust_remote_code=False) for kind in kinds)
 {ANSWER}"""
 LOAD_TASK = f"""
 import torch
 import nlp_distill.students
 from transformers import AutoModel, AutoTokenizer
-model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModel, AutoTokenizer))
+kinds = (AutoModel, AutoTokenizer)
+model, tokenizer = (kind.from_pretrained(folder, trust_remote_code=False) for kind in kinds)
 model = model.for_task(sys.argv[3])
 {ANSWER}"""
 

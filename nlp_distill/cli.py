@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from data_augment.errors import InputError
-from data_augment.parsing import OneLineParser, describe_failed_write, describe_os_error, exit_code
+from data_augment.parsing import (
+    OneLineParser,
+    check_arguments,
+    describe_failed_write,
+    describe_os_error,
+    exit_code,
+    report_error,
+)
 from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
@@ -81,6 +88,12 @@ measure times again, remove OUTPUT/measured.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for wrong input)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        check_arguments(given)
+    except InputError as error:
+        report_error(error)
+        return 2
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
@@ -95,25 +108,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from nlp_distill.results import describe_command
 
         options.training = parse_training_arguments(rest)
-        options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
+        options.command_line = describe_command(given)
         quiet_libraries()
         stop_on_sigterm()
         import_module(f"nlp_distill.commands.{options.module}").run(options)
         leave_processes()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report_error(error)
         return 2
     except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        report_error(describe_os_error(error))
         return exit_code(error)
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
-        print(f"error: {error}", file=sys.stderr)
+        report_error(error)
         return 1
     except Exception as error:
         failed_write = describe_failed_write(error)
         if failed_write is None:
             raise
-        print(f"error: {failed_write}; what was finished before is kept", file=sys.stderr)
+        report_error(f"{failed_write}; what was finished before is kept")
         return 1
     except KeyboardInterrupt as stopped:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)

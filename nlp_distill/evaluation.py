@@ -1,6 +1,7 @@
 """Score a model on a split: the task's metrics, calibration, agreement with the teacher, size."""
 
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import encode_rows
 from nlp_distill.labelling import compute_logits
@@ -28,11 +30,20 @@ def predict_logits(model: PreTrainedModel, tokenizer, rows, task: Task, max_leng
         rows: a ``datasets.Dataset`` with the task's text columns.
         task: the task.
         max_length: tokens a row.
+
+    Raises:
+        InputError: for answers that are no numbers, or labels other than the task's.
     """
     encoded = encode_rows(
         rows.select_columns(list(task.text_columns)), tokenizer, task.text_columns, max_length
     )
     logits, _ = compute_logits(Teacher(model), encoded, DistillationCollator(tokenizer))
+    if not np.isfinite(logits).all():
+        rows_lost = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise InputError(
+            f"{model.config.name_or_path or 'the model'} answers {rows_lost} of {len(logits)} rows with NaN or "
+            "infinity; check its weights, or train it at a lower learning rate"
+        )
     order = match_labels(task.labels, read_labels(model.config))
     return logits if order is None else logits[:, order]
 
@@ -98,9 +109,18 @@ def save_logits(path: Path, logits: Mapping[str, np.ndarray]) -> None:
 
 
 def load_logits(path: Path) -> dict[str, np.ndarray]:
-    """What :func:`save_logits` kept."""
-    with np.load(path, allow_pickle=False) as logits:
-        return {name: logits[name] for name in logits.files}
+    """What :func:`save_logits` kept.
+
+    Raises:
+        InputError: for a damaged file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as logits:
+            return {name: logits[name] for name in logits.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove its folder, and run the command that made it again"
+        ) from error
 
 
 def measure_speed(

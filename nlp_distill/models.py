@@ -1,5 +1,6 @@
 """Load models and tokenizers by name or path, with errors that say what to do."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def load_pretrained(auto_class, name: str | Path, **kwargs) -> Any:
         return auto_class.from_pretrained(str(name), **kwargs)
     except InputError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # a damaged or hostile folder makes transformers fail in ways without number
         raise InputError(f"cannot load '{name}': {_explain(error, is_folder)}") from error
 
 
@@ -111,6 +112,21 @@ def check_max_length(model, max_length: int) -> None:
         )
 
 
+def check_vocabulary(model, tokenizer) -> None:
+    """Refuse a tokenizer that makes tokens which the model has no vectors for; it would fail at the first of them.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if rows is not None and largest >= rows:
+        raise InputError(
+            f"the tokenizer {tokenizer.name_or_path} has tokens up to number {largest}, but "
+            f"{model.config.name_or_path or 'the model'} has vectors for {rows}; give each model its own tokenizer"
+        )
+
+
 def count_positions(model) -> int | None:
     """Tokens that a model has positions for; ``None`` where any number is read."""
     own = getattr(model.config, "encoder", None)  # of a model around another
@@ -126,6 +142,8 @@ def count_positions(model) -> int | None:
 def _check_name(name: str | Path, is_tokenizer: bool) -> bool:
     """Whether ``name`` is a folder; refuses what can be neither a saved model nor the name of one on the hub."""
     path = Path(name)
+    if not str(name).strip():
+        raise InputError(f"the name of a model is {name!r}; give a saved model's folder or a name on the hub")
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(
@@ -141,11 +159,25 @@ def _check_name(name: str | Path, is_tokenizer: bool) -> bool:
     return False
 
 
+def _shorten(error: Exception) -> str:
+    """The first sentence."""
+    return " ".join(re.split(r"\.\s", str(error))[0].split())
+
+
 def _explain(error: Exception, is_folder: bool) -> str:
     if "custom code" in str(error) or "trust_remote_code" in str(error):
         return "it comes with code of its own, which is not run; --trust-remote-code runs it, if you trust it"
+    if "Weights only load failed" in str(error):
+        return (
+            "its weights are a pickle that is damaged or holds more than tensors, which is not run; save them as "
+            "model.safetensors"
+        )
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights have other shapes than its config.json says; take a folder that save_pretrained wrote"
+    if not isinstance(error, OSError | ValueError | SafetensorError):  # and says nothing about its cause
+        return f"a file in it is damaged ({type(error).__name__}: {_shorten(error)}); save the model again"
     if is_folder:
-        return " ".join(str(error).split(". ")[0].split())
+        return _shorten(error)
     return (
         "no such folder here, and the hub did not answer or has no such model; give the folder of a saved model (to "
         "fine-tune one without a hub, --model packaged takes the one that comes with the demo extra)"

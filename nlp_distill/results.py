@@ -232,11 +232,26 @@ def check_unpublished(
     for path in (locate_result(results_dir, method, task, seed) for method in methods for seed in seeds):
         if overwrite or not path.exists():
             continue
-        found = _drop_run_settings(json.loads(path.read_text(encoding="utf-8")).get("config", {}))
+        found = _drop_run_settings(_read_published(path))
         if difference := describe_difference(found, wanted):
             raise InputError(
                 f"{path} holds the result of other settings ({difference}); give another --results-dir, or --overwrite"
             )
+
+
+def _read_published(path: Path) -> Mapping[str, Any]:
+    """The configuration in a published result.
+
+    Raises:
+        InputError: for a file that holds none.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")).get("config", {})
+    except (ValueError, AttributeError):
+        config = None
+    if not isinstance(config, Mapping):
+        raise InputError(f"{path} is no result of ours; give another --results-dir, or --overwrite")
+    return config
 
 
 def _drop_run_settings(config: Mapping[str, Any]) -> dict[str, Any]:

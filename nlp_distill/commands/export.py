@@ -22,7 +22,13 @@ def run(options: argparse.Namespace) -> None:
 
     from nlp_distill.export import export_model, measure_parity
     from nlp_distill.hashes import hash_tokenizer, hash_weights
-    from nlp_distill.models import check_max_length, count_positions, load_classifier, load_pretrained
+    from nlp_distill.models import (
+        check_max_length,
+        check_vocabulary,
+        count_positions,
+        load_classifier,
+        load_pretrained,
+    )
     from nlp_distill.teachers import read_labels
     from nlp_distill.training import MIN_LENGTH
 
@@ -33,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)
+    check_vocabulary(model, tokenizer)
     texts, is_pair = read_samples(options, tokenizer)
     output = Path(options.output)
     make_folder(output.parent)

@@ -62,6 +62,11 @@ def finetune_at_best_rate(
     options: argparse.Namespace, data: TaskData, output: Path, rates: list[float]
 ) -> dict[str, Any]:
     """Fine-tune at each rate, in a folder beside ``output``, and copy the best on validation there."""
+    output = output if output.name else output.resolve()  # "." has no name to put a rate behind
+    if not output.name:
+        raise InputError(
+            f"--output is {output}, and each learning rate has a folder beside it; give a folder below it"
+        )
     folders = {rate: output.with_name(f"{output.name}-lr{rate:g}") for rate in rates}
     runs = {
         rate: finetune_teacher(

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,4 +114,23 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
             raise argparse.ArgumentError(None, f"{left[0]} belongs to no option")
     except argparse.ArgumentError as error:
         raise InputError(f"the training options {' '.join(tokens)} do not fit: {error}") from error
-    return {name: getattr(parsed, name) for name in names}
+    given = {name: getattr(parsed, name) for name in names}
+    _check_training_values(given)
+    return given
+
+
+def _check_training_values(given: Mapping[str, Any]) -> None:
+    """Refuse what ``TrainingArguments`` takes and training stumbles over, minutes later or never."""
+    for name, value in given.items():
+        if name.endswith("_token"):
+            raise InputError(
+                f"{name} is a secret, and result files and model cards hold the command; leave it out, and set "
+                "HF_TOKEN in the environment instead"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be a finite number")
+    for pair in (given.get("optim_args") or "").split(","):
+        if pair and pair.count("=") != 1:
+            raise InputError(f"optim_args holds {pair!r}; write NAME=VALUE,NAME=VALUE")
+    if given.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise InputError("deepspeed is not installed; run `pip install deepspeed`, or leave out --deepspeed")

@@ -14,7 +14,7 @@ def run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from nlp_distill.labelling import label_file
-    from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+    from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
     from nlp_distill.training import MIN_LENGTH
 
     if Path(options.output).is_dir():
@@ -29,8 +29,9 @@ def run(options: argparse.Namespace) -> None:
         )
         for name in options.teacher
     ]
-    for model, _ in teachers:
+    for model, tokenizer in teachers:
         check_max_length(model, options.max_length)
+        check_vocabulary(model, tokenizer)
     make_folder(Path(options.output).parent)
     columns = [column for column in (options.text_column, options.text_pair_column) if column]
     summary = label_file(

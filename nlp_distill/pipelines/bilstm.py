@@ -25,7 +25,7 @@ from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.hashes import hash_file
 from nlp_distill.labelling import load_labelled
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
@@ -85,6 +85,7 @@ def distill_bilstm(
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
     check_max_length(teacher, config.max_length)
+    check_vocabulary(teacher, tokenizer)
     for training in (config.training, {**config.training, **config.baseline_training}):
         make_training_arguments(  # likewise
             TRAINING, training, output / "checkpoints", config.seeds[0], task.metrics

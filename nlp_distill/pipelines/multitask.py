@@ -23,7 +23,7 @@ from nlp_distill.evaluation import describe_size, load_logits, save_logits
 from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.labelling import compute_logits
 from nlp_distill.limits import check_whole
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.multitask import MultiTaskRows
 from nlp_distill.multitask_trainer import MultiTaskTrainer, SamplerFactory
 from nlp_distill.objectives import Objective, PerTask
@@ -73,7 +73,11 @@ class Suite:
                 raise InputError(f"a task cannot be called {name}, which training logs; give it another name")
             if not len(data.validation):
                 raise InputError(f"task {name} has no rows to select on; give it a validation split")
-        for name in sorted(self.doubled & set(self.data)):
+        for name in sorted(self.doubled):
+            if name not in self.data:
+                raise InputError(
+                    f"task {name} is to be doubled, but is none here; give any of {', '.join(self.data)}"
+                )
             if not self.data[name].task.is_pair:
                 raise InputError(
                     f"task {name} has one text a row, so there is nothing to swap; do not double it"
@@ -213,6 +217,7 @@ def train_model(
     def build(folder: Path) -> dict[str, Any]:
         args = make_training_arguments({}, recipe.training, folder / "checkpoints", seed, ("score",))
         model = make_model(encoder, recipe, suite.code)
+        check_vocabulary(model, suite.tokenizer)
         rows = {
             name: suite.encode(name, suite.list_train(name), labels.logits.get(name)) for name in recipe.names
         }

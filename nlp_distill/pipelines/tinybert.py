@@ -31,7 +31,7 @@ from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.labelling import load_labelled
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
@@ -106,6 +106,7 @@ def distill_tinybert(
         )
     max_length = config.max_length or settings_for(task).max_length
     check_max_length(teacher, max_length)
+    check_vocabulary(teacher, tokenizer)
     if config.general:
         check_same_tokenizer(config.general, tokenizer)
     prints = data.fingerprints()

@@ -214,7 +214,7 @@ class TinyBERTDistillation:
     def __post_init__(self) -> None:
         for part in self.ablations:
             self._check_ablation(part)
-        if self.teacher_cache_gb < 0:
+        if not self.teacher_cache_gb >= 0:  # a NaN is neither
             raise InputError(f"teacher_cache_gb is {self.teacher_cache_gb}; give 0 or more")
         for arm in set(self.baselines) - set(BASELINES):
             raise InputError(f"baseline {arm}: there is no such one; give any of {', '.join(BASELINES)}")

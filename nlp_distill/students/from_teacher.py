@@ -15,6 +15,9 @@ from nlp_distill.internals import find_attention_layers, get_projection
 from nlp_distill.layer_map import LayerMap, uniform
 from nlp_distill.limits import check_whole
 
+# Beyond any model of today: a number with a few zeros too many fills the memory before it fails.
+LARGEST = {"layers": 1_000, "hidden": 65_536, "heads": 1_024, "ffn": 1_048_576}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -27,7 +30,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads", "ffn"):
-            check_whole(name, getattr(self, name), at_least=1)
+            check_whole(name, getattr(self, name), at_least=1, at_most=LARGEST[name])
         if self.hidden % self.heads:
             raise InputError(
                 f"hidden is {self.hidden} and heads {self.heads}; the heads must divide the hidden size"
