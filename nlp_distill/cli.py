@@ -15,6 +15,7 @@ from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
     add_common_options,
+    add_compress_options,
     add_data_options,
     add_distillation_options,
     add_export_options,
@@ -36,6 +37,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill compress              a student made smaller, step by step, with what each step costs
   nlp-distill export                a student as one file that runs without torch
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
   nlp-distill report                a page about a run: scores, price, curves, disagreements
@@ -56,6 +58,14 @@ TINYBERT_EPILOG = (
     + """\
 They hold for both stages and the baselines, but learning rate, epochs, schedule and evaluation for the
 prediction stage and the baselines alone; --intermediate-learning-rate and --intermediate-epochs are the other's.
+"""
+)
+
+COMPRESS_EPILOG = (
+    TRAINING_EPILOG
+    + """\
+They hold for each step that distils further: all but trimming and int8. Its rows are train and the unlabelled rows,
+and --n-iter copies of each (default here: 0).
 """
 )
 
@@ -199,6 +209,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_suite_options(bam)
     add_bam_options(bam)
+
+    compress = _add(
+        commands,
+        "compress",
+        "make a student smaller: vocabulary, embeddings, heads, units, weights, int8",
+        True,
+        epilog=COMPRESS_EPILOG,
+    )
+    add_data_options(compress)
+    add_compress_options(compress)
 
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)
