@@ -23,6 +23,7 @@ from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
     add_common_options,
+    add_compress_options,
     add_data_options,
     add_distillation_options,
     add_export_options,
@@ -48,6 +49,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
   nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it
+  nlp-distill compress              a student made smaller, step by step, with what each step costs
   nlp-distill export                a student as one file that runs without torch
   nlp-distill serve                 try a student and its teacher in a browser, or from a program
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
@@ -82,6 +84,14 @@ for the same student without the teacher; one augmented copy a labelled row.
 Candidates within latency and size are distilled slowest first, until one loses at most --max-drop. Exit code 2: none
 does; the report is written, and the message names the nearest. What was made is reused with any other budget; to
 measure times again, remove OUTPUT/measured.
+"""
+)
+
+COMPRESS_EPILOG = (
+    TRAINING_EPILOG
+    + """\
+They hold for each step that distils further: all but trimming and int8. Its rows are train and the unlabelled rows,
+and --n-iter copies of each (default here: 0).
 """
 )
 
@@ -243,6 +253,16 @@ def build_parser() -> argparse.ArgumentParser:
     fit = _add(commands, "fit", "a student for a budget of time, size and score", True, epilog=FIT_EPILOG)
     add_data_options(fit)
     add_fit_options(fit)
+
+    compress = _add(
+        commands,
+        "compress",
+        "make a student smaller: vocabulary, embeddings, heads, units, weights, int8",
+        True,
+        epilog=COMPRESS_EPILOG,
+    )
+    add_data_options(compress)
+    add_compress_options(compress)
 
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)

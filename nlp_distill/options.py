@@ -166,6 +166,59 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add_trust_option(parser)
 
 
+def add_compress_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``compress``."""
+    parser.add_argument("student", metavar="STUDENT", help="folder of a saved student, or a hub name")
+    parser.add_argument(
+        "--teacher", required=True, metavar="DIR", help="the model that it was distilled from"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="a folder a step, and the last model in DIR/model"
+    )
+    steps = parser.add_argument_group("steps, in this order")
+    steps.add_argument(
+        "--trim-vocabulary",
+        action="store_true",
+        help="keep the word pieces that train and unlabelled rows use, special tokens and single characters",
+    )
+    steps.add_argument("--corpus", metavar="FILE", help="a text a line: its word pieces stay too")
+    steps.add_argument(
+        "--factorise-embeddings",
+        type=int,
+        metavar="RANK",
+        help="word embeddings of RANK numbers and a projection (truncated SVD)",
+    )
+    steps.add_argument(
+        "--prune-heads",
+        metavar="N|FRACTION",
+        help="attention heads to take out of each layer: a whole number, or a share such as 0.5",
+    )
+    steps.add_argument(
+        "--prune-ffn",
+        type=float,
+        metavar="FRACTION",
+        help="share of the feed-forward units to take out of each layer",
+    )
+    steps.add_argument(
+        "--prune-magnitude",
+        type=float,
+        metavar="FRACTION",
+        help="share of each matrix's weights to set to zero while distilling",
+    )
+    steps.add_argument(
+        "--quantize",
+        default="none",
+        choices=["none", "int8-dynamic"],
+        help="export the last model to DIR/exported with int8 weights (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-length", type=int, help="tokens a row (default: 128, or what both models have positions for)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    add_transfer_options(parser)
+    add_common_options(parser)
+
+
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """What the multi-task methods share."""
     data = parser.add_argument_group("data")

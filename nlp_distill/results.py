@@ -184,15 +184,15 @@ def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> 
     return "\n".join(lines)
 
 
-def check_results_are_ours(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder whose ``results.json`` or ``results.md`` somebody else wrote.
+def check_results_are_ours(folder: Path, overwrite: bool, name: str = "results") -> None:
+    """Refuse a folder whose ``<name>.json`` or ``<name>.md`` somebody else wrote.
 
     Raises:
         InputError: naming the file.
     """
     if overwrite:
         return
-    page = folder / "results.json"
+    page = folder / f"{name}.json"
     if page.exists():
         try:
             content = json.loads(page.read_text(encoding="utf-8"))
@@ -200,7 +200,7 @@ def check_results_are_ours(folder: Path, overwrite: bool) -> None:
             content = None
         if isinstance(content, dict) and "models" in content:
             return
-    for path in (page, folder / "results.md"):
+    for path in (page, folder / f"{name}.md"):
         if path.exists():
             raise InputError(
                 f"{path} exists and was not made by this command; choose another output, or --overwrite to replace it"

@@ -19,7 +19,14 @@ from transformers import (
 )
 
 from nlp_distill.runtime import Classifier
-from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification, MultiTaskModel, TaskHead
+from nlp_distill.students import (
+    BiLSTMConfig,
+    BiLSTMForSequenceClassification,
+    CompactBertConfig,
+    CompactBertForSequenceClassification,
+    MultiTaskModel,
+    TaskHead,
+)
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
@@ -42,6 +49,10 @@ def build(kind, tokenizer, make_bert):
         return DistilBertForSequenceClassification(
             DistilBertConfig(dim=16, hidden_dim=16, n_heads=2, n_layers=2, **size)
         )
+    if kind == "compact bert":
+        shape = TINY | {"num_attention_heads": 3, "head_size": 4, "embedding_size": 6}
+        config = CompactBertConfig(initializer_range=0.2, **shape, **size)
+        return CompactBertForSequenceClassification(config)
     shape = {"embedding_size": 8, "hidden_size": 8, "head_size": 8, "ignored_token_ids": [2, 3]}
     return BiLSTMForSequenceClassification(BiLSTMConfig(pair="pair" in kind, **shape, **size))
 
@@ -71,7 +82,7 @@ def torch_logits(folder, texts):
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "bilstm"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "bilstm", "compact bert"])
 def test_every_student_answers_from_its_file_as_in_torch(save, run_cli, tmp_path, kind):
     student, output = save(kind), tmp_path / "exported"
     assert run_cli("export", student, "--output", output) == 0

@@ -24,7 +24,7 @@ LAYERS = [
     {"batching", "encoding", "multitask"},
     {"teachers"},
     {"labelling", "teacher_states"},
-    {"evaluation", "export", "trainer"},
+    {"compression", "evaluation", "export", "trainer"},
     {"benchmark", "cards", "report", "serve"},
     {"multitask_trainer"},
     {"training"},
