@@ -344,10 +344,17 @@ def describe_output(folder: Path) -> dict[str, Any]:
         path for path in folder.rglob("*") if path.is_file() and path.suffix not in UNCOMPARED
     ):
         name = path.relative_to(folder).as_posix()
-        described[name] = (
-            drop_times(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
-        )
+        described[name] = drop_times(read_json(path)) if path.suffix == ".json" else path.read_bytes()
     return described
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; its bytes where it is damaged."""
+    content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content
 
 
 def drop_times(content: Any) -> Any:
@@ -376,7 +383,8 @@ def list_finished(folder: Path) -> dict[Path, int]:
     """Finished stages whose files are whole, with the time of their mark."""
     marks = {}
     for mark in folder.rglob(FINISHED):
-        if not find_damage(mark.parent, json.loads(mark.read_bytes())["files"]):
+        content = read_json(mark)
+        if isinstance(content, dict) and not find_damage(mark.parent, content.get("files", {})):
             marks[mark] = mark.stat().st_mtime_ns
     return marks
 
