@@ -191,7 +191,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that ``path`` is either whole or as it was."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _temporary(path)
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -200,9 +200,14 @@ def write_whole(path: Path, text: str) -> None:
     flush(path.parent)
 
 
+def _temporary(path: Path) -> Path:
+    """Where a file is written before it is whole; a kill leaves it there until it is written again."""
+    return path.with_name(path.name + ".tmp")
+
+
 def _holds_work(folder: Path) -> bool:
     """Whether a folder holds any file besides the mark of a stage that got no further than that."""
-    own = (folder / STARTED, folder / LOCK)
+    own = (folder / STARTED, folder / LOCK, _temporary(folder / STARTED))
     return any(path.is_file() and path not in own for path in folder.rglob("*"))
 
 
