@@ -38,6 +38,7 @@ SUITE = "--data-dir {bad}/glue --encoder {encoder} --output {tmp}/out --max-leng
 MT_DNN = f"nlp-distill distill mt-dnn {SUITE}"
 BAM = f"nlp-distill distill bam {SUITE}"
 OWN_SUITE = "nlp-distill distill bam --encoder {encoder} --output {tmp}/out --max-length 32 --suite"
+FIT = f"nlp-distill fit {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32 --latency-ms 5"
 SERVE = "nlp-distill serve --port 0"
 DEMO = f"nlp-distill demo {DATA} --teacher {{encoder}} --output {{tmp}}/out --max-length 32"
 AUGMENT = "data-augment --pos-tagger textblob --text-column text --output {tmp}/out.csv --input"
@@ -403,6 +404,25 @@ CASES = {
     "serve: no batch": (f"{SERVE} {{teacher}} --max-batch 0", "is 0"),
     "serve: a wait": (f"{SERVE} {{teacher}} --max-wait-ms nan", "--max-wait-ms is nan"),
     "serve: more tokens than vectors": (f"{SERVE} {{bad}}/tokenizer_large", "has vectors for"),
+    # ---- fit
+    "fit: no time": (f"{FIT} --latency-ms 0", "latency_ms is 0.0"),
+    "fit: a time that is no number": (f"{FIT} --latency-ms nan", "latency_ms is nan"),
+    "fit: a drop": (f"{FIT} --max-drop nan", "max_drop is nan"),
+    "fit: a size": (f"{FIT} --max-mb -1", "max_mb is -1"),
+    "fit: no tokens": (f"{FIT} --tokens 0", "tokens is 0"),
+    "fit: too many tokens": (f"{FIT} --tokens 1000", "tokens is 1000", "--tokens 32 or less"),
+    "fit: no threads": (f"{FIT} --threads 0", "threads is 0"),
+    "fit: no repeats": (f"{FIT} --repeats 0", "repeats is 0"),
+    "fit: a shape": (f"{FIT} --shapes large", "'large' is no shape; give LAYERSxWIDTH"),
+    "fit: half a shape": (f"{FIT} --shapes 3x", "'3x' is no shape"),
+    "fit: a shape of nothing": (f"{FIT} --shapes 0x8", "layers is 0"),
+    "fit: no candidates": (f"{FIT} --max-candidates 0", "max_candidates is 0"),
+    "fit: a seed": (f"{FIT} --seed -1", "seed is -1"),
+    "fit: a length": (f"{FIT} --max-length 65", "reads at most 64"),
+    "fit: no such general student": (f"{FIT} --general ./none", "./none"),
+    "fit: a hostile teacher": (f"{FIT} --teacher {{bad}}/pickle_hostile", "pickle", "not run"),
+    "fit: labels that clash": (f"{FIT} --teacher {{bad}}/three_labels", "[no, yes]", "[a, b, c]"),
+    "fit: a task of no multi-task teacher": (f"{FIT} --teacher-task rte", "--teacher-task"),
     # ---- demo
     "demo: an unknown task": ("nlp-distill demo --task mine --output {tmp}/out", "unknown task 'mine'"),
     "demo: a hostile teacher": (f"{DEMO} --teacher {{bad}}/pickle_hostile", "pickle_hostile"),
@@ -472,7 +492,7 @@ def write_rows(bad):
         "ids.csv": "id,text\n1,a good film\n2,a bad plot\n",
         "ragged.csv": "text,label\na film,1\na plot,1,2,3\n",
         "short.tsv": "text\tlabel\na film\t1\na plot\n",
-        "nul_header.csv": "te\0xt,label\na film,1\n",
+        "nul_header.csv": "text\0,label\na film,1\n",
         "open_quote.csv": 'text,label\n"a film,1\na plot,0\n',
         "two_lines.csv": '"text\nof a film",label\na film,1\n',
         "wide.csv": ",".join(f"c{n}" for n in range(100_000)) + "\n" + "," * 99_999 + "\n",
