@@ -478,13 +478,18 @@ class Soak:
             problem = f"the second run ended with {code}: {log[-300:]}"
         if not problem:
             problem = find_difference(describe_output(folder / "out"), self.get_reference(job)[0])
+        kept = self.get_reference(job)[0]  # what is dropped when a job is done cannot be asked for its time
         again = [
-            mark for mark, made in finished.items() if not mark.exists() or mark.stat().st_mtime_ns != made
+            mark
+            for mark, made in finished.items()
+            if mark.relative_to(folder / "out").as_posix() in kept
+            and (not mark.exists() or mark.stat().st_mtime_ns != made)
         ]
         if not problem and again:
             problem = f"{again[0].relative_to(folder)} was finished and made again"
         if problem:
             self.ledger.losses[kind].append(f"{job.name} {what} in {folder.name}: {problem}")
+            tqdm.write(f"{kind}: {self.ledger.losses[kind][-1]}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
 
