@@ -19,6 +19,7 @@ from nlp_distill.options import (
     add_distillation_options,
     add_export_options,
     add_general_options,
+    add_hub_options,
     add_mt_dnn_options,
     add_suite_options,
     add_tinybert_options,
@@ -46,7 +47,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
 
 TRAINING_EPILOG = """\
 Any field of transformers.TrainingArguments can be given by its usual name, with - or _:
-  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16 --report-to wandb
+  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16
+  --report-to tensorboard (or wandb, trackio, ...; nothing is reported by default)
 Training runs in fp32 unless you ask for --bf16 or --fp16.
 """
 
@@ -72,12 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
+        from nlp_distill.commands.push import read_target
         from nlp_distill.processes import leave_processes
         from nlp_distill.results import describe_command
 
         options.training = parse_training_arguments(rest)
         options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
         quiet_libraries()
+        options.hub = read_target(options) if hasattr(options, "push_to_hub") else None
         import_module(f"nlp_distill.commands.{options.module}").run(options)
         leave_processes()
     except InputError as error:
@@ -234,6 +238,8 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    if takes_training_arguments:
+        add_hub_options(parser)
     parser.set_defaults(
         command=name, module=name.replace("-", "_"), takes_training_arguments=takes_training_arguments
     )

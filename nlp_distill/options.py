@@ -348,6 +348,24 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def add_hub_options(parser: argparse.ArgumentParser) -> None:
+    """Of every command that trains a model; spelt as TrainingArguments has them."""
+    hub = parser.add_argument_group("hub")
+    hub.add_argument(
+        "--push-to-hub",
+        "--push_to_hub",
+        nargs="?",
+        const="",
+        metavar="REPO",
+        help="upload the finished model and its card, once, when the run is done; of several seeds the best on "
+        "validation (default REPO: the name of the output folder)",
+    )
+    hub.add_argument("--hub-model-id", "--hub_model_id", metavar="REPO", help="the same as REPO")
+    hub.add_argument(
+        "--hub-private-repo", "--hub_private_repo", action="store_true", help="a new repository is private"
+    )
+
+
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """What every command that writes has."""
     parser.add_argument("--overwrite", action="store_true", help="replace what was made with other settings")

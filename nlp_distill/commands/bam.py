@@ -10,6 +10,7 @@ from nlp_distill.commands.suite import (
     check_suite_unpublished,
     describe_suite,
     find_encoder,
+    finish_students,
     load_suite,
     publish_suite,
     read_teachers,
@@ -22,6 +23,10 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.pipelines.bam import SYMMETRIC, distill_bam
 
     config = configure_bam(options)
+    if options.hub is not None and not config.combination.endswith("multi"):
+        raise InputError(
+            f"{config.combination} makes a model for each task, and --push-to-hub uploads one; leave it out"
+        )
     doubled = SYMMETRIC & set(options.tasks) if options.doubled is None else frozenset(options.doubled)
     suite = load_suite(options, frozenset(doubled))
     plain = {**config.describe(), **describe_suite(options)}
@@ -33,6 +38,7 @@ def run(options: argparse.Namespace) -> None:
         config, suite, find_encoder(options), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, methods)
+    finish_students(options, results, "student" if "student" in methods else config.combination)
     show_suite(results)
 
 
