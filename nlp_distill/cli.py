@@ -19,8 +19,10 @@ from nlp_distill.options import (
     add_distillation_options,
     add_export_options,
     add_general_options,
+    add_hand_over_options,
     add_hub_options,
     add_mt_dnn_options,
+    add_spacy_options,
     add_suite_options,
     add_tinybert_options,
     add_trust_option,
@@ -37,6 +39,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill distill spacy         BERT -> a spaCy text classifier, with and without the teacher
+  nlp-distill hand-over             a labelled transfer set for spaCy, fastText or scikit-learn
   nlp-distill export                a student as one file that runs without torch
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
   nlp-distill report                a page about a run: scores, price, curves, disagreements
@@ -203,6 +207,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_suite_options(bam)
     add_bam_options(bam)
+
+    spacy = _add(methods, "spacy", "BERT -> a spaCy text classifier, by the teacher's probabilities", False)
+    add_data_options(spacy)
+    add_spacy_options(spacy)
+    add_hub_options(spacy)
+
+    hand_over = _add(
+        commands, "hand-over", "a labelled transfer set for spaCy, fastText or scikit-learn", False
+    )
+    add_hand_over_options(hand_over)
 
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)

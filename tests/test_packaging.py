@@ -60,12 +60,12 @@ def required_names(requirements: list[str]) -> list[str]:
 
 
 def test_the_extras_and_both_commands_are_declared(project: dict) -> None:
-    assert {"demo", "onnx", "test", "dev"} <= set(project["optional-dependencies"])
+    assert {"demo", "onnx", "spacy", "test", "dev"} <= set(project["optional-dependencies"])
     assert project["scripts"] == {
         "nlp-distill": "nlp_distill.cli:main",
         "data-augment": "data_augment.cli:main",
     }
-    assert "nlp_distill[demo,onnx]" in project["optional-dependencies"]["test"]
+    assert "nlp_distill[demo,onnx,spacy]" in project["optional-dependencies"]["test"]
     assert project["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text(
         encoding="utf-8"
     )

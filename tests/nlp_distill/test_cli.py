@@ -34,6 +34,8 @@ COMMANDS = [
     ["distill", "tinybert"],
     ["distill", "mt-dnn"],
     ["distill", "bam"],
+    ["distill", "spacy"],
+    ["hand-over"],
     ["export"],
     ["benchmark"],
     ["report"],
@@ -91,7 +93,7 @@ def test_every_command_explains_itself(command: list[str], capsys: pytest.Captur
         ["hand-over"],
         ["benchmark"],
         ["report"],
-    )  # they take models and results of our own making
+    )  # they take what is of our own making
     assert ("--trust-remote-code" in out) == loads_code
 
 
