@@ -29,8 +29,11 @@ from nlp_distill.options import (
     add_export_options,
     add_fit_options,
     add_general_options,
+    add_hand_over_options,
+    add_hub_options,
     add_mt_dnn_options,
     add_serve_options,
+    add_spacy_options,
     add_suite_options,
     add_teacher_options,
     add_tinybert_options,
@@ -48,6 +51,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill distill spacy         BERT -> a spaCy text classifier, with and without the teacher
+  nlp-distill hand-over             a labelled transfer set for spaCy, fastText or scikit-learn
   nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it
   nlp-distill compress              a student made smaller, step by step, with what each step costs
   nlp-distill export                a student as one file that runs without torch
@@ -61,7 +66,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
 
 TRAINING_EPILOG = """\
 Any field of transformers.TrainingArguments can be given by its usual name, with - or _:
-  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16 --report-to wandb
+  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16
+  --report-to tensorboard (or wandb, trackio, ...; nothing is reported by default)
 Training runs in fp32 unless you ask for --bf16 or --fp16.
 """
 
@@ -114,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
+        from nlp_distill.commands.push import read_target
         from nlp_distill.processes import leave_processes, stop_on_sigterm
         from nlp_distill.results import describe_command
 
@@ -121,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.command_line = describe_command(given)
         quiet_libraries()
         stop_on_sigterm()
+        options.hub = read_target(options) if hasattr(options, "push_to_hub") else None
         import_module(f"nlp_distill.commands.{options.module}").run(options)
         leave_processes()
     except InputError as error:
@@ -250,6 +258,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_suite_options(bam)
     add_bam_options(bam)
 
+    spacy = _add(methods, "spacy", "BERT -> a spaCy text classifier, by the teacher's probabilities", False)
+    add_data_options(spacy)
+    add_spacy_options(spacy)
+    add_hub_options(spacy)
+
+    hand_over = _add(
+        commands, "hand-over", "a labelled transfer set for spaCy, fastText or scikit-learn", False
+    )
+    add_hand_over_options(hand_over)
+
     fit = _add(commands, "fit", "a student for a budget of time, size and score", True, epilog=FIT_EPILOG)
     add_data_options(fit)
     add_fit_options(fit)
@@ -304,6 +322,8 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    if takes_training_arguments:
+        add_hub_options(parser)
     parser.set_defaults(
         command=name, module=name.replace("-", "_"), takes_training_arguments=takes_training_arguments
     )

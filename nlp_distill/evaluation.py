@@ -2,7 +2,7 @@
 
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -123,31 +123,37 @@ def load_logits(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
+def make_answer(model: PreTrainedModel, tokenizer: Any, max_length: int) -> Callable[[tuple[str, ...]], Any]:
+    """A function from one text (or pair) to its logits, tokenisation included."""
+
+    def answer(texts: tuple[str, ...]) -> Any:
+        encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_tensors="pt").to(
+            model.device
+        )
+        accepted = {key: value for key, value in encoded.items() if key in tokenizer.model_input_names}
+        return model.eval()(**accepted).logits.cpu()
+
+    return answer
+
+
 def measure_speed(
-    models: Mapping[str, tuple[PreTrainedModel, Any]], texts: Sequence[tuple[str, ...]], max_length: int
+    answers: Mapping[str, Callable[[tuple[str, ...]], Any]], texts: Sequence[tuple[str, ...]]
 ) -> dict[str, float]:
-    """Median milliseconds from one text (or pair) to its logits, tokenisation included, for each model.
+    """Median milliseconds of an answer, for each model.
 
     The models take turns on every text, in one process with its current number of threads, so that their ratios hold
     on a machine that is busy with other things too.
 
     Args:
-        models: (model, tokenizer) by name.
+        answers: by the model's name, what answers one text or pair; of :func:`make_answer`, for example.
         texts: the texts; the first tenth warms up and is not counted.
-        max_length: tokens a text.
     """
-    times: dict[str, list[float]] = {name: [] for name in models}
+    times: dict[str, list[float]] = {name: [] for name in answers}
     with torch.inference_mode():
         for text in texts:
-            for name, (model, tokenizer) in models.items():
+            for name, answer in answers.items():
                 started = time.perf_counter()
-                encoded = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt").to(
-                    model.device
-                )
-                accepted = {
-                    key: value for key, value in encoded.items() if key in tokenizer.model_input_names
-                }
-                model.eval()(**accepted).logits.cpu()
+                answer(text)
                 times[name].append(time.perf_counter() - started)
     warm_up = len(texts) // 10
     return {name: 1000 * median(values[warm_up:]) for name, values in times.items()}

@@ -106,6 +106,67 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
 
 
+def add_hand_over_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``hand-over``."""
+    parser.add_argument("labelled", metavar="LABELLED", help="a file that `nlp-distill label` wrote")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=["spacy", "fasttext", "sklearn"],
+        help="spacy: documents with the teacher's probabilities as cats; fasttext: lines of label and text; "
+        "sklearn: texts, probabilities and weights as .npz",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="ends in .spacy, .txt (fasttext) or .npz (sklearn)"
+    )
+    parser.add_argument("--text-column", metavar="NAME", help="where the file does not say what was read")
+    parser.add_argument("--text-pair-column", metavar="NAME")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="NAME",
+        help="the classes (default: the teacher's); names for LABEL_0 ...",
+    )
+    parser.add_argument(
+        "--targets",
+        choices=["probabilities", "likeliest", "drawn"],
+        help="the teacher's probabilities (default; not for fasttext), or one label a row: the likeliest (fasttext's "
+        "default) or one drawn from them",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of drawn labels")
+    parser.add_argument(
+        "--language", default="en", help="spacy: whose tokens the documents have (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--skip-bad-rows", action="store_true", help="drop and count rows that the format cannot hold"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+
+
+def add_spacy_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``distill spacy``."""
+    parser.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    student = parser.add_argument_group("student")
+    student.add_argument(
+        "--architecture",
+        choices=["ensemble", "bow"],
+        help="spaCy's text classifier: a small CNN and a bag of words together (the default), or the latter alone",
+    )
+    student.add_argument("--language", help="whose tokens spaCy reads (default: en)")
+    student.add_argument(
+        "--epochs", type=int, metavar="N", help="the best on validation counts (default: 10)"
+    )
+    student.add_argument("--batch-size", type=int, metavar="N", help="rows a step (default: 64)")
+    student.add_argument("--learning-rate", type=float, metavar="LR", help="of Adam (default: 0.001)")
+    student.add_argument("--dropout", type=float, help="(default: 0.1)")
+    add_baseline_options(student)
+    student.add_argument("--max-length", type=int, help="tokens a row that the teacher reads (default: 128)")
+    add_transfer_options(parser)
+    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    add_common_options(parser)
+
+
 def add_export_options(parser: argparse.ArgumentParser) -> None:
     """Of ``export``."""
     parser.add_argument("student", metavar="STUDENT", help="folder of a saved model, or a hub name")
@@ -514,6 +575,24 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=128, help="tokens a block (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     add_common_options(parser)
+
+
+def add_hub_options(parser: argparse.ArgumentParser) -> None:
+    """Of every command that trains a model; spelt as TrainingArguments has them."""
+    hub = parser.add_argument_group("hub")
+    hub.add_argument(
+        "--push-to-hub",
+        "--push_to_hub",
+        nargs="?",
+        const="",
+        metavar="REPO",
+        help="upload the finished model and its card, once, when the run is done; of several seeds the best on "
+        "validation (default REPO: the name of the output folder)",
+    )
+    hub.add_argument("--hub-model-id", "--hub_model_id", metavar="REPO", help="the same as REPO")
+    hub.add_argument(
+        "--hub-private-repo", "--hub_private_repo", action="store_true", help="a new repository is private"
+    )
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ PACKAGES = (
     "nltk",
     "textblob",
     "numpy",
+    "spacy",
 )
 ROW_NAMES = {
     "teacher": "teacher",

@@ -18,11 +18,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: begin, rendered by scripts/render_results.py -->", "<!-- results: end -->"
-ORDER = ("teacher", "bilstm_without_teacher", "bilstm_distilled")
+ORDER = (
+    "teacher",
+    "bilstm_without_teacher",
+    "bilstm_distilled",
+    "spacy_without_teacher",
+    "spacy_distilled",
+)
 TITLES = {
     "teacher": "teacher, fine-tuned",
     "bilstm_without_teacher": "BiLSTM, without the teacher",
     "bilstm_distilled": "BiLSTM, distilled",
+    "spacy_without_teacher": "spaCy, without the teacher",
+    "spacy_distilled": "spaCy, distilled",
 }
 FAMILIES = {
     "tinybert_3x312": "TinyBERT, 3 layers of 312",

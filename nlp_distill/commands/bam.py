@@ -11,6 +11,7 @@ from nlp_distill.commands.suite import (
     check_suite_unpublished,
     describe_suite,
     find_encoder,
+    finish_students,
     load_suite,
     publish_suite,
     read_own_tasks,
@@ -24,6 +25,10 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.pipelines.bam import SYMMETRIC, distill_bam
 
     config, own = configure_bam(options), read_own_tasks(options)
+    if options.hub is not None and not config.combination.endswith("multi"):
+        raise InputError(
+            f"{config.combination} makes a model for each task, and --push-to-hub uploads one; leave it out"
+        )
     doubled = SYMMETRIC & set(options.tasks or ()) if options.doubled is None else frozenset(options.doubled)
     suite = load_suite(options, own, frozenset(doubled))
     if unknown := sorted(doubled - set(suite.data)):
@@ -37,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
         config, suite, find_encoder(options), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, methods)
+    finish_students(options, results, "student" if "student" in methods else config.combination)
     show_suite(results)
 
 

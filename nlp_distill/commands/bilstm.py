@@ -9,6 +9,7 @@ from typing import Any
 from data_augment.errors import InputError
 from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.push import push_student
 from nlp_distill.processes import is_main_process
 from nlp_distill.tasks import TaskData
 
@@ -51,6 +52,7 @@ def distill_into_bilstm(
         config, data, teacher, output, described, options.overwrite, timings, teacher_task
     )
     publish_runs(options, results, data, METHODS, frozenset({"student"}), described)
+    push_student(options, results)
     return results
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.push import refuse_hub_arguments
 from nlp_distill.stages import announce, make_folder
 from nlp_distill.tasks import TaskData, load_task
 
@@ -103,6 +104,7 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
         option = token.partition("=")[0]
         if option.startswith("--"):
             names.append(option[2:].replace("-", "_"))
+            refuse_hub_arguments(names[-1])
         if not names or names[-1] not in fields:
             raise InputError(
                 f"unknown option {option}; --help lists ours, and any field of TrainingArguments can be given"

@@ -11,6 +11,7 @@ from nlp_distill.commands.suite import (
     check_suite_unpublished,
     describe_suite,
     find_encoder,
+    finish_students,
     load_suite,
     publish_suite,
     read_own_tasks,
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> None:
         config, suite, find_encoder(options), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, METHODS)
+    finish_students(options, results, "student")
     show_suite(results)
 
 

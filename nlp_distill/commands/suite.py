@@ -3,11 +3,13 @@
 import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.push import find_best, push_model
 from nlp_distill.processes import is_main_process
-from nlp_distill.stages import announce, make_folder
+from nlp_distill.stages import announce, make_folder, write_whole
 from nlp_distill.tasks import TWEETS, TaskData, load_task, packaged_teacher_path, read_suite_file
 
 OwnTasks = Mapping[str, Mapping[str, str]]
@@ -156,6 +158,33 @@ def publish_suite(
                 }
                 kept = {key: value for key, value in entry.items() if key not in ("seconds", "seed")}
                 publish_result(options.results_dir, methods[arm], name, number, kept, context)
+
+
+def finish_students(options: argparse.Namespace, results: Mapping[str, Any], arm: str) -> None:
+    """A card into the folder of every student, and the best of them on validation to the hub if asked for."""
+    from nlp_distill.cards import CARD, render_multitask_card
+
+    if not is_main_process():
+        return
+    runs, seeds = results["runs"][arm], results["seeds"]
+
+    def render(entries: Mapping[str, Any], seed: int, folder: Path, name: str | None = None) -> str:
+        return render_multitask_card(results, entries, options.encoder, seed, folder, name)
+
+    for seed, entries in zip(seeds, runs, strict=True):
+        for folder in {Path(entry["path"]) for entry in entries.values()}:
+            own = {name: entry for name, entry in entries.items() if Path(entry["path"]) == folder}
+            write_whole(folder / CARD, render(own, seed, folder))
+    if options.hub is not None:
+        best = find_best([score_on_validation(results, entries) for entries in runs])
+        folder = Path(next(iter(runs[best].values()))["path"])
+        push_model(options, folder, lambda name: render(runs[best], seeds[best], folder, name))
+
+
+def score_on_validation(results: Mapping[str, Any], entries: Mapping[str, Any]) -> float | None:
+    """Mean validation score of a student over the averaged tasks; ``None`` where nothing was scored."""
+    scores = [entries[name].get("validation_score") for name in results["averaged_over"] if name in entries]
+    return None if None in scores or not scores else fmean(scores)
 
 
 def show_suite(results: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from nlp_distill.commands.bilstm import describe_teacher_task, show_results
 from nlp_distill.commands.general import choose_shape
 from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.push import push_student
 from nlp_distill.tasks import TaskData
 
 
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
     )
     distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
     publish_runs(options, results, data, methods, distilled, described, configs)
+    push_student(options, results)
     show_results(results)
 
 

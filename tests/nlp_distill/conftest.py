@@ -6,6 +6,7 @@ import random
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +150,55 @@ def distill_arguments(data_options, teacher_folder):
 def distill(run_cli, distill_arguments):
     """``distill(output, *more)`` runs the command of ``distill_arguments`` and returns the exit code."""
     return lambda *given, **named: run_cli(*distill_arguments(*given, **named))
+
+
+class FakeHub:
+    """Stands for the hub's client; ``uploads`` holds repository and {file: content} of every commit."""
+
+    def __init__(self):
+        self.created, self.uploads, self.refuses, self.asked = [], [], None, 0
+
+    def HfApi(self, *arguments, **named):
+        assert not arguments and not named  # no token is handed around
+        return self
+
+    def whoami(self):
+        import huggingface_hub
+
+        self.asked += 1
+        if self.refuses == "login":
+            raise huggingface_hub.errors.LocalTokenNotFoundError(
+                "Token is required, but no token found.\nmore"
+            )
+        return {"name": "me"}
+
+    def create_repo(self, repo_id, *, private=None, exist_ok=False):
+        assert exist_ok
+        import huggingface_hub
+
+        self.created.append((repo_id, private))
+        full = repo_id if "/" in repo_id else f"me/{repo_id}"
+        return huggingface_hub.RepoUrl(f"https://huggingface.co/{full}")
+
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+        from huggingface_hub.utils import filter_repo_objects
+
+        if self.refuses == "upload":
+            raise ConnectionError("the line is dead")
+        folder = Path(folder_path)
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        sent = sorted(filter_repo_objects(files, allow_patterns=allow_patterns))
+        self.uploads.append((repo_id, {name: (folder / name).read_bytes() for name in sent}))
+
+
+@pytest.fixture
+def fake_hub(monkeypatch):
+    """A hub that answers and keeps what it is sent; the network is not touched."""
+    import huggingface_hub
+
+    from nlp_distill import hub
+
+    fake = FakeHub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", fake.HfApi)
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
+    return fake

@@ -416,3 +416,35 @@ def test_settings_that_do_not_fit_get_one_line(distill, encoder_folder, tmp_path
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
     assert not list((tmp_path / "run").glob("student*"))
+
+
+def test_the_student_of_all_tasks_goes_to_the_hub_with_its_card(fake_hub, distill, tmp_path):
+    import yaml
+
+    given = ["--combination", "multi", "--seeds", 0, 1, "--single-epochs", 1, "--push-to-hub", "me/multi"]
+    assert distill("bam", *given, tasks=("cola", "rte")) == 0
+    [(repo, files)] = fake_hub.uploads
+    _, front, body = files["README.md"].decode().split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert repo == "me/multi" and "model.safetensors" in files and not [n for n in files if n.endswith("npz")]
+    assert [result["dataset"]["config"] for result in fields["model-index"][0]["results"]] == ["cola", "rte"]
+    assert fields["datasets"] == ["nyu-mll/glue"] and str(tmp_path) not in body
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    scores = [
+        json.loads((tmp_path / "run" / f"student-all-seed{seed}" / "stage_finished.json").read_text())
+        for seed in (0, 1)
+    ]
+    means = [
+        np.mean([entry["validation_score"] for entry in found["result"]["entries"].values()])
+        for found in scores
+    ]
+    best = tmp_path / "run" / f"student-all-seed{int(np.argmax(means))}"
+    assert files["model.safetensors"] == (best / "model.safetensors").read_bytes()
+    for seed in (0, 1):
+        assert f"seed {seed}" in (tmp_path / "run" / f"student-all-seed{seed}" / "README.md").read_text()
+    assert results["config"]["combination"] == "multi"
+
+
+def test_a_model_for_each_task_is_no_one_model_to_push(fake_hub, distill, tmp_path, capsys):
+    assert distill("bam", "--combination", "single", "--push-to-hub", "me/x", tasks=("cola", "rte")) == 2
+    assert "makes a model for each task" in capsys.readouterr().err and not (tmp_path / "run").exists()
