@@ -26,12 +26,12 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.training import MIN_LENGTH
 
     code = {"trust_remote_code": options.trust_remote_code}
-    model = load_student(options)
+    model, is_pair = load_student(options)
     tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
     max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)
-    texts, is_pair = read_samples(options, tokenizer)
+    texts, is_pair = read_samples(options, tokenizer, is_pair)
     output = Path(options.output)
     make_folder(output.parent)
     settings = {
@@ -63,11 +63,13 @@ def run(options: argparse.Namespace) -> None:
     result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
     if is_main_process():
         write_json(output / "parity.json", result)
-        show(result, model, output)
+        show(result, model, output, bool(is_pair))
 
 
-def load_student(options: argparse.Namespace):
-    """The classifier to export: a saved one, or one task of a multi-task model.
+def load_student(options: argparse.Namespace) -> tuple[Any, bool | None]:
+    """The classifier to export (a saved one, or one task of a multi-task model), and whether it compares two texts.
+
+    The second is ``None`` where the model does not say, as plain transformers do not.
 
     Raises:
         InputError: for a multi-task model without ``--task``, or the other way round.
@@ -75,37 +77,50 @@ def load_student(options: argparse.Namespace):
     from transformers import AutoConfig, AutoModel
 
     from nlp_distill.models import load_classifier, load_pretrained
-    from nlp_distill.students import MultiTaskConfig
+    from nlp_distill.students import BiLSTMConfig, MultiTaskConfig
+    from nlp_distill.students.san import SANConfig
 
     code = {"trust_remote_code": options.trust_remote_code}
     config = load_pretrained(AutoConfig, options.student, **code)
     if not isinstance(config, MultiTaskConfig):
         if options.task:
             raise InputError(f"{options.student} is no multi-task model; leave out --task")
-        return load_classifier(options.student, **code)
-    names = [head.name for head in config.list_heads()]
+        known = isinstance(config, (BiLSTMConfig, SANConfig))
+        is_pair = getattr(config, "pair", True) if known else None  # SAN heads compare two texts, always
+        return load_classifier(options.student, **code), is_pair
+    heads = {head.name: head for head in config.list_heads()}
     if options.task is None:
-        raise InputError(f"{options.student} is a multi-task model; give --task, one of {', '.join(names)}")
-    return load_pretrained(AutoModel, options.student).for_task(options.task)
+        raise InputError(f"{options.student} is a multi-task model; give --task, one of {', '.join(heads)}")
+    model = load_pretrained(AutoModel, options.student).for_task(options.task)
+    return model, heads[options.task].is_pair
 
 
-def read_samples(options: argparse.Namespace, tokenizer: Any) -> tuple[list[Any], bool | None]:
+def read_samples(
+    options: argparse.Namespace, tokenizer: Any, is_pair: bool | None
+) -> tuple[list[Any], bool | None]:
     """Texts that the exported model is compared on: rows of a file, or random words of the vocabulary.
+
+    Args:
+        options: of the command.
+        tokenizer: has the vocabulary.
+        is_pair: whether the model compares two texts; ``None`` where it does not say.
 
     Returns:
         Up to ``PARITY_ROWS`` texts or pairs, and whether they are pairs (``None`` where nobody said so).
-    """
-    import numpy as np
 
+    Raises:
+        InputError: for a file without its columns or rows, or of single texts where the model compares two.
+    """
     from data_augment.rows import read_rows
 
     if options.sample_file is None:
-        source = np.random.default_rng(0)
-        words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
-        drawn = (source.choice(words, size=source.integers(1, 40)) for _ in range(100))
-        return [" ".join(row) for row in drawn], None
+        return draw_samples(tokenizer, is_pair), is_pair
     if options.text_column is None:
         raise InputError(f"{options.sample_file} is given without a text column; name it with --text-column")
+    if is_pair and not options.text_pair_column:
+        raise InputError(
+            f"{options.student} compares two texts; name the second one's column with --text-pair-column"
+        )
     columns = [options.text_column, *([options.text_pair_column] if options.text_pair_column else [])]
     rows = []
     for row in read_rows(Path(options.sample_file), required_columns=tuple(columns)):
@@ -118,17 +133,32 @@ def read_samples(options: argparse.Namespace, tokenizer: Any) -> tuple[list[Any]
     return rows, len(columns) == 2
 
 
-def show(result: dict[str, Any], model: Any, output: Path) -> None:
+def draw_samples(tokenizer: Any, is_pair: bool | None) -> list[Any]:
+    """100 texts of random words of the vocabulary: pairs for a model that compares two, half of them where that is open."""
+    import numpy as np
+
+    source = np.random.default_rng(0)
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
+
+    def draw(longest: int) -> str:
+        return " ".join(source.choice(words, size=source.integers(1, longest)))
+
+    # The halves of a pair are shorter, so that few are cut.
+    pairs = {True: 100, False: 0, None: 50}[is_pair]
+    return [draw(40) for _ in range(100 - pairs)] + [(draw(20), draw(20)) for _ in range(pairs)]
+
+
+def show(result: dict[str, Any], model: Any, output: Path, is_pair: bool) -> None:
     """Say what was written and how near it is."""
     parity = result["parity"]
     before = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     smaller = before / max(result["bytes"], 1)
-    compared = f"{parity['rows']} texts ({result['parity_on']})"
+    compared = f"{parity['rows']} {'pairs of texts' if is_pair else 'texts'} ({result['parity_on']})"
     print(
         f"saved {output}: {result['bytes'] / 1e6:.1f} MB, {smaller:.1f}x smaller than in torch; on {compared} "
         f"logits differ by at most {parity['max_abs_difference']:.2g} and {parity['argmax_agreement']:.1%} of the "
         "answers are the same"
     )
     if (output / "runtime.py").exists():
-        example = json.dumps("a text")
+        example = '"a text" "another"' if is_pair else '"a text"'
         print(f"try it: python {output / 'runtime.py'} {output} {example}")
