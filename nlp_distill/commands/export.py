@@ -134,7 +134,7 @@ def read_samples(
 
 
 def draw_samples(tokenizer: Any, is_pair: bool | None) -> list[Any]:
-    """100 texts of random words of the vocabulary: pairs for a model that compares two, half of them where that is open."""
+    """100 texts of random words of the vocabulary; pairs for a model that compares two, half where that is open"""
     import numpy as np
 
     source = np.random.default_rng(0)
