@@ -10,6 +10,7 @@ import numpy as np
 
 from data_augment.candidates import CandidateSource, GloveCandidates
 from data_augment.errors import InputError
+from data_augment.rows import is_unicode
 from data_augment.rules import (
     DEFAULT_ITERATIONS,
     DEFAULT_PAIR_ITERATIONS,
@@ -184,13 +185,15 @@ def split_words(text: str) -> list[str]:
     """The words of a text: its whitespace tokens.
 
     Raises:
-        InputError: ``text`` is not a string, or blank.
+        InputError: ``text`` is not a string, blank, or not Unicode.
     """
     if not isinstance(text, str):
         raise InputError(f"a text must be a string, not {type(text).__name__}")
     words = text.split()
     if not words:
         raise InputError("a text is empty; it needs at least one word")
+    if not is_unicode(text):
+        raise InputError(f"a text holds half of a surrogate pair, which is no Unicode text: {text[:40]!r}")
     return words
 
 

@@ -7,7 +7,6 @@ depend on who works on it.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 import tempfile
 from collections import deque
@@ -25,7 +24,7 @@ import pyarrow.compute as pc
 from data_augment.errors import InputError
 from data_augment.fingerprints import combine_fingerprints, fingerprint_texts
 from data_augment.rules import RuleSettings
-from data_augment.tag_counts import TagTable
+from data_augment.tag_counts import TagTable, load_table, save_table
 from data_augment.texts import Texts
 from data_augment.variation import vary_texts
 
@@ -76,6 +75,15 @@ class BlockVarier:
         self._settings = settings
         self._seed = seed
         self._words = pa.array(table.words, type=pa.string())
+
+    @property
+    def settings(self) -> tuple[RuleSettings, int]:
+        """The rules' numbers and the seed."""
+        return self._settings, self._seed
+
+    def save_table(self, path: Path) -> None:
+        """Keep the words and the tag table in a file: see :func:`data_augment.tag_counts.load_table`."""
+        save_table(self._table, path)
 
     def vary(self, block: Block) -> Variants:
         """Make the variants of a block and drop the unchanged and the repeated ones."""
@@ -157,10 +165,12 @@ def vary_blocks(blocks: Iterable[Block], varier: BlockVarier, num_workers: int) 
     with tempfile.TemporaryDirectory(prefix="data_augment.") as folder:
         # What all blocks need goes through a file: a large argument would be written into the pipe of a starting
         # worker, and if that worker dies, the write never ends.
-        file = Path(folder, "varier")
-        file.write_bytes(pickle.dumps(varier))
+        file = Path(folder, "table.npz")
+        varier.save_table(file)
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=(file,))
+        pool = ProcessPoolExecutor(
+            num_workers, context, initializer=_start_worker, initargs=(file, *varier.settings)
+        )
         try:
             for block in blocks:
                 with _blocked_interrupts():
@@ -194,10 +204,10 @@ def _blocked_interrupts() -> Iterator[None]:
 _varier: BlockVarier  # one a worker process
 
 
-def _start_worker(file: Path) -> None:
+def _start_worker(file: Path, settings: RuleSettings, seed: int) -> None:
     global _varier
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _varier = pickle.loads(file.read_bytes())
+    _varier = BlockVarier(load_table(file), settings, seed)
 
 
 def _vary_in_worker(block: Block) -> Variants:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data_augment.errors import InputError
-from data_augment.parsing import OneLineParser, describe_os_error, exit_code
+from data_augment.parsing import OneLineParser, check_arguments, describe_os_error, exit_code, report_error
 from data_augment.rules import (
     CANDIDATES,
     DEFAULT_ITERATIONS,
@@ -19,6 +19,7 @@ from data_augment.rules import (
     PosRule,
     ReplaceRule,
     Rule,
+    check_whole_number,
 )
 
 if TYPE_CHECKING:
@@ -147,6 +148,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 for wrong input (one line on stderr), 130 for Ctrl-C."""
+    try:
+        check_arguments(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        report_error(error)
+        return 2
     arguments = build_parser().parse_args(argv)
     # A terminated run cleans up its temporary files too.
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -156,10 +162,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if summary.warning:
             print(f"WARNING: {summary.warning}", file=sys.stderr)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report_error(error)
         return 2
     except OSError as error:
-        print(f"error: {describe_os_error(error)}; no output was written", file=sys.stderr)
+        report_error(f"{describe_os_error(error)}; no output was written")
         return exit_code(error)
     except KeyboardInterrupt:
         print("interrupted; no output was written", file=sys.stderr)
@@ -208,6 +214,7 @@ def _choose_method(arguments: argparse.Namespace) -> tuple[list[Rule], Candidate
     from data_augment.glove import load_glove
 
     rule = ReplaceRule(arguments.p_replace)
+    check_whole_number("num_candidates", arguments.num_candidates, at_least=1)
     glove = GloveCandidates(load_glove(arguments.glove_file), arguments.num_candidates)
     if arguments.mlm is None:
         return [rule], glove

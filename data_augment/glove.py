@@ -67,7 +67,7 @@ def _load_packaged() -> Glove:
 
     index, matrix = find_packaged_glove()
     words = parquet.read_table(index).column("index").to_pylist()
-    vectors = np.load(matrix)
+    vectors = np.load(matrix, allow_pickle=False)
     if vectors.shape[0] != len(words):
         raise InputError(f"the package {PACKAGE} has {len(words)} words but {vectors.shape[0]} vectors")
     return Glove(words, np.ascontiguousarray(vectors, dtype=np.float32))
@@ -75,7 +75,7 @@ def _load_packaged() -> Glove:
 
 def _load_text(path: Path) -> Glove:
     if not path.is_file():
-        raise InputError(f"GloVe file {path} does not exist")
+        raise InputError(f"GloVe file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     words: list[str] = []
     rows: list[np.ndarray] = []
     seen: set[str] = set()

@@ -90,14 +90,16 @@ class MaskedLMCandidates:
         """
         from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+        instead = "give a folder or a hub name, or leave it out and GloVe serves every word"
+        if str(name).startswith((".", "/")) and not Path(name).is_dir():
+            raise InputError(f"no folder {name} of a masked language model; {instead}")
+        code = {"trust_remote_code": False}  # where it is left out, transformers asks at the terminal
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(name))
-            model, info = AutoModelForMaskedLM.from_pretrained(str(name), output_loading_info=True)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"cannot load the masked language model '{name}': {' '.join(str(error).split())[:200]}; give a folder "
-                "or a hub name, or leave it out and GloVe serves every word"
-            ) from None
+            tokenizer = AutoTokenizer.from_pretrained(str(name), **code)
+            model, info = AutoModelForMaskedLM.from_pretrained(str(name), output_loading_info=True, **code)
+        except Exception as error:  # a damaged folder makes transformers fail in ways without number
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"cannot load the masked language model '{name}': {reason}; {instead}") from None
         check_has_head(name, info["missing_keys"], "leave it out and GloVe serves every word")
         if tokenizer.mask_token_id is None:
             raise InputError(f"the tokenizer of '{name}' has no mask token; take a masked language model")

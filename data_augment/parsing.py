@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import sys
+from collections.abc import Iterable
 from typing import NoReturn
+
+from data_augment.errors import InputError
 
 WRONG_PATHS = frozenset(
     {
@@ -19,13 +23,53 @@ WRONG_PATHS = frozenset(
     }
 )
 
+LONGEST_LINE = (
+    600  # characters of an error: names of columns, labels and the like come from files, and may be any
+)
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An ``ArgumentParser`` that says what is wrong in one line, and where to read what is allowed."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with code 2."""
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"error: {make_one_line(message)}; see {self.prog} --help\n")
+
+
+def make_one_line(message: object) -> str:
+    """A message as one line that a terminal can show: control characters as escapes, the middle of a long one cut out.
+
+    What comes from files and arguments may hold line ends, escape sequences of terminals, and half surrogate pairs.
+    """
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(message)
+    )
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 205]} ... {line[-200:]}"
+
+
+def report_error(message: object) -> None:
+    """Print ``error: message`` as one line on standard error."""
+    print(f"error: {make_one_line(message)}", file=sys.stderr)
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Refuse arguments that no file of results can hold: bytes that are not UTF-8, and NUL.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(
+                f"the argument {argument!r} is not UTF-8; rename the file, or write it in UTF-8"
+            ) from None
+        if "\0" in argument:
+            raise InputError(
+                f"the argument {argument!r} holds a NUL character, which no file name can; leave it out"
+            )
 
 
 def describe_os_error(error: OSError) -> str:

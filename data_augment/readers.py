@@ -40,6 +40,7 @@ class OpenFile:
 
 
 NOT_UTF8 = "it is not UTF-8"
+LINE_END = "\n"
 
 
 def decode_lines(path: Path) -> Iterator[str | None]:
@@ -176,15 +177,27 @@ def open_txt(path: Path) -> OpenFile:
 def open_parquet(path: Path) -> OpenFile:
     """Columns of any Arrow type."""
     with _open_parquet_file(path) as file:
-        schema = file.schema_arrow.remove_metadata()
+        try:
+            schema = file.schema_arrow.remove_metadata()
+            names = tuple(schema.names)
+        except ValueError as error:  # names that are not UTF-8
+            raise InputError(f"{path} is a damaged parquet file ({error})") from None
 
-    def read() -> Iterator[Record]:
-        with _open_parquet_file(path) as file:
+    return OpenFile(names, _read_parquet(path), schema)
+
+
+def _read_parquet(path: Path) -> Iterator[Record]:
+    import pyarrow
+
+    with _open_parquet_file(path) as file:
+        try:
             for batch in file.iter_batches(batch_size=2048):
                 for row in batch.to_pylist():
                     yield Record(None, row)
-
-    return OpenFile(tuple(schema.names), read(), schema)
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise InputError(
+                f"{path} is a damaged parquet file ({str(error).partition(LINE_END)[0]})"
+            ) from None
 
 
 def _open_parquet_file(path: Path) -> pyarrow.parquet.ParquetFile:
@@ -193,8 +206,10 @@ def _open_parquet_file(path: Path) -> pyarrow.parquet.ParquetFile:
 
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})") from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # the last for names that are not UTF-8
+        raise InputError(
+            f"{path} is not a readable parquet file ({str(error).partition(LINE_END)[0]})"
+        ) from None
 
 
 FORMATS: dict[str, Callable[[Path], OpenFile]] = {

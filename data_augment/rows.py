@@ -6,6 +6,9 @@ invalid row, so a broken file costs no more memory or time than a good one.
 
 from __future__ import annotations
 
+import codecs
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from data_augment.errors import InputError
 from data_augment.readers import FORMATS, Row
 from data_augment.writers import open_writer
 
-__all__ = ["Row", "RowReader", "find_problem", "open_writer", "read_rows"]
+__all__ = ["Row", "RowReader", "find_problem", "is_unicode", "open_writer", "read_rows"]
 
 
 def read_rows(
@@ -28,7 +31,7 @@ def read_rows(
 
     Args:
         path: the file.
-        required_columns: columns that must exist and hold, in every row, neither null nor a blank string.
+        required_columns: columns that must exist and hold, in every row, neither null, infinity nor a blank string.
         skip_bad_rows: drop and count (``reader.skipped``) the rows that break a rule instead of raising.
 
     Raises:
@@ -88,9 +91,9 @@ class RowReader:
         raise StopIteration
 
     def _check_columns(self) -> None:
-        for name in self.columns:
-            if self.columns.count(name) > 1:
-                raise InputError(f"{self.path} has two columns {name!r}; give each its own name")
+        twice = [name for name, count in Counter(self.columns).items() if count > 1]
+        if twice:
+            raise InputError(f"{self.path} has two columns {twice[0]!r}; give each its own name")
         if not self.columns:
             return  # a jsonl file without one good row; reading it says so
         for name in self._required:
@@ -101,21 +104,38 @@ class RowReader:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise InputError(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file of rows"
+        found = (
+            "is a folder" if path.is_dir() else "is no ordinary file" if path.exists() else "does not exist"
         )
+        raise InputError(f"{path} {found}; give a file of rows")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: unknown suffix {path.suffix!r}; known are {' '.join(FORMATS)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; it needs at least one row")
+    with open(path, "rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise InputError(f"{path} is UTF-16; convert it to UTF-8")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: Python's strings may hold half of a surrogate pair, which is no character."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def find_problem(row: Row, required_columns: Sequence[str]) -> str:
-    """What is wrong with a row whose ``required_columns`` must not be null or blank; "" if nothing."""
+    """What is wrong with a row whose ``required_columns`` must not be null, infinite or blank; "" if nothing."""
     for name in required_columns:
         value = row.get(name)
         if value is None or value != value:  # only a NaN differs from itself
             return f"column {name!r} is null"
+        if isinstance(value, float) and math.isinf(value):
+            return f"column {name!r} is infinite"
         if isinstance(value, str) and not value.strip():
             return f"column {name!r} is empty"
     return ""

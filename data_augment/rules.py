@@ -19,13 +19,17 @@ from data_augment.errors import InputError
 MASK_WORD = "[MASK]"
 DEFAULT_ITERATIONS = 20  # Tang 2019, §4.2: n_iter for single sentences
 DEFAULT_PAIR_ITERATIONS = 10  # ... and for sentence pairs
+MAX_ITERATIONS = 100_000  # the variants of one row are made at once
 CANDIDATES = 15  # K of word replacement: Jiao et al. 2019, section 4.2
 
 
-def check_whole_number(name: str, value: int, *, at_least: int = 0) -> int:
-    """Return ``value`` if it is a whole number of at least ``at_least``, else raise an :class:`InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+def check_whole_number(name: str, value: int, *, at_least: int = 0, at_most: int | None = None) -> int:
+    """Return ``value`` if it is a whole number in the range, else raise an :class:`InputError`."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < at_least:
         raise InputError(f"{name} is {value}; it must be a whole number of at least {at_least}")
+    if at_most is not None and value > at_most:
+        raise InputError(f"{name} is {value}; it must be a whole number of at most {at_most:,}")
     return value
 
 
@@ -130,5 +134,5 @@ def combine_rules(rules: Iterable[Rule]) -> RuleSettings:
 
 
 def check_iterations(n_iter: int, name: str = "n_iter") -> int:
-    """Return a number of variants a row if it is a whole number of at least 0, else raise an ``InputError``."""
-    return check_whole_number(name, n_iter)
+    """Return a number of variants a row if it is a whole number that memory can hold, else raise an ``InputError``."""
+    return check_whole_number(name, n_iter, at_most=MAX_ITERATIONS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_augment.errors import InputError
 from data_augment.readers import TXT_COLUMN
-from data_augment.rows import Row, find_problem, read_rows
+from data_augment.rows import Row, find_problem, is_unicode, read_rows
 
 if TYPE_CHECKING:
     import pyarrow
@@ -86,6 +86,11 @@ class SourceReader:
             if not problem and not row.keys() <= set(source.columns):
                 problem = f"it has other columns than the first row, {', '.join(map(str, source.columns))}"
             if not problem:
+                broken = [
+                    name for name, value in row.items() if isinstance(value, str) and not is_unicode(value)
+                ]
+                problem = f"column {broken[0]!r} holds half of a surrogate pair" if broken else ""
+            if not problem:
                 yield row
                 continue
             if not source.skip_bad_rows:
@@ -122,7 +127,9 @@ def open_source(
 def _open_file(path: Path, text_columns: tuple[str, ...], skip_bad_rows: bool) -> Source:
     import pyarrow
 
-    reader = read_rows(path)
+    reader = read_rows(path, skip_bad_rows=skip_bad_rows)
+    if not reader.columns:
+        next(reader)  # a jsonl file without one good row: this says what is wrong with them
     columns, schema = reader.columns, reader.schema
     if path.suffix.lower() == ".txt":
         if len(text_columns) > 1:
@@ -140,7 +147,7 @@ def _check_columns(name: str, columns: tuple[str, ...], wanted: Iterable[str]) -
     for column in wanted:
         if column not in columns:
             raise InputError(
-                f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns))}"
+                f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns)) or 'none'}"
             )
 
 

@@ -38,4 +38,7 @@ class TokenSpool:
         """All blocks, in order. One reader at a time."""
         self._file.seek(0)
         for _ in range(self._blocks):
-            yield tuple(Texts(np.load(self._file), np.load(self._file)) for _ in range(self._sides))
+            yield tuple(Texts(self._load(), self._load()) for _ in range(self._sides))
+
+    def _load(self) -> np.ndarray:
+        return np.load(self._file, allow_pickle=False)

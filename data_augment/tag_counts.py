@@ -5,8 +5,11 @@ A word with its tag is numbered, and a text is an array of these numbers, so tha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +62,8 @@ class TagTable:
         Returns:
             Word numbers, int32, shape (n,); the word itself where no other word has the tag.
         """
+        if not len(self.sorted_words):
+            return self.token_words[tokens]  # nothing was counted, so there is no word to draw
         own = self.count[tokens]
         others = self.tag_total[tokens] - own
         # A number below `others` picks an occurrence of another word: the own ones are jumped over.
@@ -97,6 +102,24 @@ class TagTable:
         extended = self.extend([(word, "") for word in new]) if new else self
         numbers |= {word: len(self.words) + number for number, word in enumerate(new)}
         return extended, np.array([numbers[word] for word in words], dtype=np.int32)
+
+
+def save_table(table: TagTable, path: Path) -> None:
+    """Keep a table in a file of plain arrays, the words and the tags as bytes of JSON."""
+    texts = {"words": table.words, "tag_ranges": table.tag_ranges}
+    arrays = {name: value for name, value in vars(table).items() if name not in texts}
+    encoded = {name: np.frombuffer(json.dumps(text).encode(), dtype=np.uint8) for name, text in texts.items()}
+    np.savez(path, **arrays, **encoded)  # type: ignore[arg-type]
+
+
+def load_table(path: Path) -> TagTable:
+    """What :func:`save_table` kept."""
+    with np.load(path, allow_pickle=False) as file:
+        fields: dict[str, Any] = {name: file[name] for name in file.files}
+    fields["words"] = json.loads(fields["words"].tobytes())
+    ranges = json.loads(fields["tag_ranges"].tobytes())
+    fields["tag_ranges"] = {tag: (start, total) for tag, (start, total) in ranges.items()}
+    return TagTable(**fields)
 
 
 class _Numbering(dict):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROW_GROUP = 65_536  # rows a parquet row group: large enough to compress well, a few MB in memory
+BYTE_ORDER_MARK = "\ufeff"
 INFERENCE_ROWS = 10_000  # rows looked at to find the parquet types when the caller names none
 
 
@@ -60,8 +61,15 @@ def open_writer(
     suffix = path.suffix.lower()
     if suffix not in OUTPUT_FORMATS:
         raise InputError(f"output {path}: unknown suffix {suffix!r}; known are {' '.join(OUTPUT_FORMATS)}")
-    check_output_path(path, overwrite=overwrite)
     names = tuple(columns if isinstance(columns, Sequence) else columns.names)
+    if suffix in (".csv", ".tsv") and names and names[0].startswith(BYTE_ORDER_MARK):
+        raise InputError(
+            f"output {path}: the first column's name {names[0]!r} begins with a byte order mark, which readers drop; "
+            "rename it"
+        )
+    check_output_path(path, overwrite=overwrite)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"output {path} would have two columns {twice[0]!r}; give each its own name")
     with open_atomically(path) as temporary:
         writer: _TextWriter | _ParquetWriter
         if suffix == ".parquet":
@@ -96,7 +104,11 @@ class _TextWriter:
         self._rows = -1 if header else 0
         self._file = open(temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115
         if header:
-            self._write_values([columns])
+            try:
+                self._write_values([columns])
+            except InputError:
+                self.close()
+                raise
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         self._write_values(_order_values(row, self._columns, self._path) for row in rows)
@@ -111,8 +123,8 @@ class _TextWriter:
                 self._file.write(self._format_row(values))
             except (ValueError, TypeError, csv.Error) as error:  # a UnicodeEncodeError is a ValueError
                 reason = "its text is not Unicode" if isinstance(error, UnicodeError) else str(error)
-                where = f"row {self._rows}"
-                if "id" in self._columns:
+                where = f"row {self._rows}" if self._rows else "header"
+                if self._rows and "id" in self._columns:
                     where += f" (id {values[self._columns.index('id')]})"
                 raise InputError(f"{self._path} {where} cannot be written: {reason}") from None
 
@@ -221,7 +233,16 @@ class _ParquetWriter:
             raise InputError(
                 f"{self._path}: rows cannot be written with one type a column: {reason}"
             ) from None
+        self._check_booleans(rows, table.schema)
         self._add_table(table)
+
+    def _check_booleans(self, rows: Sequence[Mapping[str, Any]], schema: pyarrow.Schema) -> None:
+        """Refuse what Arrow would turn into 0.0 and 1.0 in silence."""
+        for name, kind in zip(schema.names, schema.types, strict=True):
+            if str(kind) in ("float", "double") and any(isinstance(row[name], bool) for row in rows):
+                raise InputError(
+                    f"{self._path}: rows cannot be written with one type a column: {name!r} has numbers and booleans"
+                )
 
     def _add_table(self, table: pyarrow.Table) -> None:
         self._schema = self._schema or table.schema

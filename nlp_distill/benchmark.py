@@ -14,11 +14,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
-from nlp_distill.models import check_max_length, load_pretrained
+from nlp_distill.models import (
+    check_max_length,
+    check_vocabulary,
+    load_classifier,
+    load_pretrained,
+    read_tasks,
+)
 
 BATCHES = (1, 8, 32, 128)
 WARM_UP = 5
@@ -45,15 +51,25 @@ class TorchSubject:
     Args:
         folder: what ``save_pretrained`` wrote, or a hub name.
         max_length: tokens a text.
+        task: of a multi-task model.
+        trust_remote_code: run code that comes with it.
     """
 
     kind = "torch"
 
-    def __init__(self, folder: str | Path, max_length: int = 128):
+    def __init__(
+        self,
+        folder: str | Path,
+        max_length: int = 128,
+        task: str | None = None,
+        trust_remote_code: bool = False,
+    ):
         self.name = str(folder)
-        self.model = load_pretrained(AutoModelForSequenceClassification, folder).eval()
+        code = {"trust_remote_code": trust_remote_code}
+        self.model = load_classifier(folder, task, **code).eval()
         check_max_length(self.model, max_length)
-        self._tokenizer = load_pretrained(AutoTokenizer, folder)
+        self._tokenizer = load_pretrained(AutoTokenizer, folder, **code)
+        check_vocabulary(self.model, self._tokenizer)
         self.max_length = max_length
 
     @property
@@ -111,26 +127,35 @@ class OnnxSubject:
         return self.classifier.compute_logits(texts)
 
 
-def open_subject(folder: str, max_length: int = 128) -> Subject:
+def is_exported(folder: str) -> bool:
+    """Whether a folder is what ``export`` wrote."""
+    return (Path(folder) / runtime.SETTINGS).exists()
+
+
+def open_subject(folder: str, max_length: int = 128, task: str | None = None) -> Subject:
     """A saved or an exported model that reads texts of so many tokens.
 
     Raises:
         InputError: for a folder that is neither, or a model that reads fewer.
     """
-    path = Path(folder)
-    if (path / runtime.SETTINGS).exists():
-        if not (path / runtime.MODEL).exists():
+    if is_exported(folder):
+        if not (Path(folder) / runtime.MODEL).exists():
             raise InputError(
                 f"{folder} holds an exported program, which runs in programs of torch; give an ONNX one"
             )
-        subject = OnnxSubject(folder)
+        try:
+            subject = OnnxSubject(folder)
+        except Exception as error:  # of json, tokenizers and onnxruntime, whose own exceptions are bare ones
+            raise InputError(
+                f"the exported model {folder} cannot be loaded ({str(error).partition(chr(10))[0]}); export it again"
+            ) from error
         if subject.classifier.settings["max_length"] < max_length:
             limit = subject.classifier.settings["max_length"]
             raise InputError(
                 f"{folder} was exported for {limit} tokens; give --lengths up to {limit}, or export again"
             )
         return subject
-    return TorchSubject(folder, max_length)
+    return TorchSubject(folder, max_length, task)
 
 
 def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
@@ -213,15 +238,16 @@ def measure_throughput(subject: Subject, text: Text, threads: int, seconds: floa
     return best
 
 
-def measure_alone(folder: str, text: Text) -> dict[str, float]:
+def measure_alone(folder: str, text: Text, task: str | None = None) -> dict[str, float]:
     """Load time and peak memory in a process of its own: ``{"load_s", "peak_mb"}``.
 
     Load time runs from the first import to the first answer, as a service that starts has to wait. An exported model
-    is loaded by the runtime beside it, which imports no torch.
+    is loaded by our own runtime, which imports no torch, and never by a program that lies beside it.
     """
-    is_exported = (Path(folder) / runtime.SETTINGS).exists()
-    program = MEASURED.format(load=LOAD_EXPORTED if is_exported else LOAD_SAVED)
-    command = [sys.executable, "-c", program, folder, json.dumps(text)]
+    saved = LOAD_TASK if task and not is_exported(folder) and read_tasks(folder) else LOAD_SAVED
+    load = LOAD_EXPORTED if is_exported(folder) else saved
+    program = MEASURED.format(load=load)
+    command = [sys.executable, "-c", program, folder, json.dumps(text), task or "", str(runtime.__file__)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "it was killed").splitlines()[-1]
@@ -243,19 +269,32 @@ except (OSError, IndexError):
 print(json.dumps(dict(load_s=seconds, peak_mb=peak)))
 """
 LOAD_EXPORTED = """
-sys.path.insert(0, folder)
-from runtime import Classifier
-Classifier(folder)([text])
+import importlib.util
+found = importlib.util.spec_from_file_location("runtime", sys.argv[4])
+module = importlib.util.module_from_spec(found)
+found.loader.exec_module(module)
+module.Classifier(folder)([text])
 """
-LOAD_SAVED = """
-import torch
-import nlp_distill.students
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForSequenceClassification, AutoTokenizer))
+ANSWER = """
 encoded = tokenizer(*([text] if isinstance(text, str) else text), return_tensors="pt")
 with torch.inference_mode():
     model.eval()(**{name: encoded[name] for name in tokenizer.model_input_names if name in encoded})
 """
+LOAD_SAVED = f"""
+import torch
+import nlp_distill.students
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+kinds = (AutoModelForSequenceClassification, AutoTokenizer)
+model, tokenizer = (kind.from_pretrained(folder, trust_remote_code=False) for kind in kinds)
+{ANSWER}"""
+LOAD_TASK = f"""
+import torch
+import nlp_distill.students
+from transformers import AutoModel, AutoTokenizer
+kinds = (AutoModel, AutoTokenizer)
+model, tokenizer = (kind.from_pretrained(folder, trust_remote_code=False) for kind in kinds)
+model = model.for_task(sys.argv[3])
+{ANSWER}"""
 
 
 def measure_size(folder: str) -> float:
@@ -272,6 +311,7 @@ def benchmark(
     repeats: int = 100,
     seconds: float = 0.5,
     is_pair: bool = False,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Measure models side by side.
 
@@ -282,17 +322,18 @@ def benchmark(
         repeats: counted answers for each latency.
         seconds: for each batch size of the throughput; 0 leaves it out.
         is_pair: give pairs of texts, which share the tokens.
+        task: of the multi-task models among them; size and load time are of the whole folder.
 
     Returns:
         ``{"models": [{"name", "kind", "mb", "load_s", "peak_mb", "latency": [...], "throughput": [...]}], ...}``.
     """
-    subjects = [open_subject(folder, max(lengths)) for folder in folders]
+    subjects = [open_subject(folder, max(lengths), task) for folder in folders]
     models: list[dict[str, Any]] = [
         {
             "name": subject.name,
             "kind": subject.kind,
             "mb": measure_size(subject.name),
-            **measure_alone(subject.name, make_text(subjects[0], lengths[0], is_pair)),
+            **measure_alone(subject.name, make_text(subjects[0], lengths[0], is_pair), task),
             "latency": [],
             "throughput": [],
         }

@@ -11,18 +11,31 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from data_augment.errors import InputError
-from data_augment.parsing import OneLineParser, describe_failed_write, describe_os_error, exit_code
+from data_augment.parsing import (
+    OneLineParser,
+    check_arguments,
+    describe_failed_write,
+    describe_os_error,
+    exit_code,
+    report_error,
+)
 from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
     add_common_options,
+    add_compress_options,
     add_data_options,
     add_distillation_options,
     add_export_options,
+    add_fit_options,
     add_general_options,
+    add_hand_over_options,
+    add_hub_options,
     add_mt_dnn_options,
     add_serve_options,
+    add_spacy_options,
     add_suite_options,
+    add_teacher_options,
     add_tinybert_options,
     add_trust_option,
 )
@@ -38,6 +51,10 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill distill spacy         BERT -> a spaCy text classifier, with and without the teacher
+  nlp-distill hand-over             a labelled transfer set for spaCy, fastText or scikit-learn
+  nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it
+  nlp-distill compress              a student made smaller, step by step, with what each step costs
   nlp-distill export                a student as one file that runs without torch
   nlp-distill serve                 try a student and its teacher in a browser, or from a program
   nlp-distill benchmark             latency, throughput, size and memory of models, side by side
@@ -49,7 +66,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
 
 TRAINING_EPILOG = """\
 Any field of transformers.TrainingArguments can be given by its usual name, with - or _:
-  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16 --report-to wandb
+  --learning-rate 3e-5 --num-train-epochs 4 --per-device-train-batch-size 64 --bf16
+  --report-to tensorboard (or wandb, trackio, ...; nothing is reported by default)
 Training runs in fp32 unless you ask for --bf16 or --fp16.
 """
 
@@ -62,9 +80,36 @@ prediction stage and the baselines alone; --intermediate-learning-rate and --int
 """
 )
 
+FIT_EPILOG = (
+    TRAINING_EPILOG
+    + """\
+They hold for every student, but learning rate, epochs, schedule and evaluation not for the intermediate stage of
+transformers. Defaults: 6 epochs at 2e-3 for a BiLSTM, 3 at 2e-4 (up to 128 wide 1e-3) for a transformer, twice as many
+for the same student without the teacher; one augmented copy a labelled row.
+
+Candidates within latency and size are distilled slowest first, until one loses at most --max-drop. Exit code 2: none
+does; the report is written, and the message names the nearest. What was made is reused with any other budget; to
+measure times again, remove OUTPUT/measured.
+"""
+)
+
+COMPRESS_EPILOG = (
+    TRAINING_EPILOG
+    + """\
+They hold for each step that distils further: all but trimming and int8. Its rows are train and the unlabelled rows,
+and --n-iter copies of each (default here: 0).
+"""
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for wrong input)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        check_arguments(given)
+    except InputError as error:
+        report_error(error)
+        return 2
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
@@ -75,29 +120,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
+        from nlp_distill.commands.push import read_target
         from nlp_distill.processes import leave_processes, stop_on_sigterm
         from nlp_distill.results import describe_command
 
         options.training = parse_training_arguments(rest)
-        options.command_line = describe_command(sys.argv[1:] if arguments is None else arguments)
+        options.command_line = describe_command(given)
         quiet_libraries()
         stop_on_sigterm()
+        options.hub = read_target(options) if hasattr(options, "push_to_hub") else None
         import_module(f"nlp_distill.commands.{options.module}").run(options)
         leave_processes()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report_error(error)
         return 2
     except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        report_error(describe_os_error(error))
         return exit_code(error)
     except FloatingPointError as error:  # training diverged: no wrong input that could have been seen before
-        print(f"error: {error}", file=sys.stderr)
+        report_error(error)
         return 1
     except Exception as error:
         failed_write = describe_failed_write(error)
         if failed_write is None:
             raise
-        print(f"error: {failed_write}; what was finished before is kept", file=sys.stderr)
+        report_error(f"{failed_write}; what was finished before is kept")
         return 1
     except KeyboardInterrupt as stopped:
         print("stopped; run the same command again to continue where it left off", file=sys.stderr)
@@ -155,6 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
     label.add_argument(
         "--teacher", required=True, nargs="+", metavar="DIR", help="fine-tuned model(s): folder or hub name"
     )
+    label.add_argument("--teacher-task", metavar="NAME", help="of multi-task teachers: the task to take")
     label.add_argument(
         "--input", required=True, metavar="FILE", help="rows with an id column, as data-augment writes them"
     )
@@ -176,7 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
     bilstm = _add(methods, "bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True)
     add_data_options(bilstm)
     add_distillation_options(bilstm)
-    bilstm.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    add_teacher_options(bilstm)
     bilstm.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
 
     add_general_options(
@@ -210,6 +258,30 @@ def build_parser() -> argparse.ArgumentParser:
     add_suite_options(bam)
     add_bam_options(bam)
 
+    spacy = _add(methods, "spacy", "BERT -> a spaCy text classifier, by the teacher's probabilities", False)
+    add_data_options(spacy)
+    add_spacy_options(spacy)
+    add_hub_options(spacy)
+
+    hand_over = _add(
+        commands, "hand-over", "a labelled transfer set for spaCy, fastText or scikit-learn", False
+    )
+    add_hand_over_options(hand_over)
+
+    fit = _add(commands, "fit", "a student for a budget of time, size and score", True, epilog=FIT_EPILOG)
+    add_data_options(fit)
+    add_fit_options(fit)
+
+    compress = _add(
+        commands,
+        "compress",
+        "make a student smaller: vocabulary, embeddings, heads, units, weights, int8",
+        True,
+        epilog=COMPRESS_EPILOG,
+    )
+    add_data_options(compress)
+    add_compress_options(compress)
+
     export = _add(commands, "export", "a student as one file that runs without torch", False)
     add_export_options(export)
 
@@ -231,6 +303,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--model", required=True, nargs="+", metavar="DIR", help="saved models; the first is the reference"
     )
+    evaluate.add_argument(
+        "--model-task", metavar="NAME", help="of multi-task models: the task to take (default: --task)"
+    )
     evaluate.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
     add_trust_option(evaluate)
     return parser
@@ -247,6 +322,8 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    if takes_training_arguments:
+        add_hub_options(parser)
     parser.set_defaults(
         command=name, module=name.replace("-", "_"), takes_training_arguments=takes_training_arguments
     )

@@ -7,6 +7,8 @@ import datasets
 import numpy as np
 import torch
 
+from data_augment.errors import InputError
+from data_augment.rows import is_unicode
 from nlp_distill.objectives.hard_labels import UNLABELLED
 
 CHUNK_ROWS = 8192  # rows handed to the tokenizer at a time
@@ -97,6 +99,9 @@ def encode_rows(
         text_columns: one column, or two for pairs (truncated longest first).
         max_length: tokens a row, special tokens included.
         teacher_logits: cached logits in the order of ``rows``; by default the rows' own ``teacher_logits`` column.
+
+    Raises:
+        InputError: for a text that is no Unicode.
     """
     flat: dict[str, list[np.ndarray]] = {}
     lengths: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
@@ -105,6 +110,12 @@ def encode_rows(
     names = ["input_ids", *(["token_type_ids"] if len(text_columns) == 2 else [])]
     for chunk in iterate_chunks(rows, CHUNK_ROWS):
         texts = [[row[column] for row in chunk] for column in text_columns]
+        if broken := [
+            text for column in texts for text in column if isinstance(text, str) and not is_unicode(text)
+        ]:
+            raise InputError(
+                f"a text holds half of a surrogate pair, which is no Unicode text: {broken[0][:40]!r}"
+            )
         encoded = tokenizer(
             *texts,
             truncation=True,

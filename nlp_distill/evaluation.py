@@ -1,7 +1,8 @@
 """Score a model on a split: the task's metrics, calibration, agreement with the teacher, size."""
 
 import time
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import encode_rows
 from nlp_distill.labelling import compute_logits
@@ -28,11 +30,20 @@ def predict_logits(model: PreTrainedModel, tokenizer, rows, task: Task, max_leng
         rows: a ``datasets.Dataset`` with the task's text columns.
         task: the task.
         max_length: tokens a row.
+
+    Raises:
+        InputError: for answers that are no numbers, or labels other than the task's.
     """
     encoded = encode_rows(
         rows.select_columns(list(task.text_columns)), tokenizer, task.text_columns, max_length
     )
     logits, _ = compute_logits(Teacher(model), encoded, DistillationCollator(tokenizer))
+    if not np.isfinite(logits).all():
+        rows_lost = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise InputError(
+            f"{model.config.name_or_path or 'the model'} answers {rows_lost} of {len(logits)} rows with NaN or "
+            "infinity; check its weights, or train it at a lower learning rate"
+        )
     order = match_labels(task.labels, read_labels(model.config))
     return logits if order is None else logits[:, order]
 
@@ -98,36 +109,51 @@ def save_logits(path: Path, logits: Mapping[str, np.ndarray]) -> None:
 
 
 def load_logits(path: Path) -> dict[str, np.ndarray]:
-    """What :func:`save_logits` kept."""
-    with np.load(path, allow_pickle=False) as logits:
-        return {name: logits[name] for name in logits.files}
+    """What :func:`save_logits` kept.
+
+    Raises:
+        InputError: for a damaged file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as logits:
+            return {name: logits[name] for name in logits.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove its folder, and run the command that made it again"
+        ) from error
+
+
+def make_answer(model: PreTrainedModel, tokenizer: Any, max_length: int) -> Callable[[tuple[str, ...]], Any]:
+    """A function from one text (or pair) to its logits, tokenisation included."""
+
+    def answer(texts: tuple[str, ...]) -> Any:
+        encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_tensors="pt").to(
+            model.device
+        )
+        accepted = {key: value for key, value in encoded.items() if key in tokenizer.model_input_names}
+        return model.eval()(**accepted).logits.cpu()
+
+    return answer
 
 
 def measure_speed(
-    models: Mapping[str, tuple[PreTrainedModel, Any]], texts: Sequence[tuple[str, ...]], max_length: int
+    answers: Mapping[str, Callable[[tuple[str, ...]], Any]], texts: Sequence[tuple[str, ...]]
 ) -> dict[str, float]:
-    """Median milliseconds from one text (or pair) to its logits, tokenisation included, for each model.
+    """Median milliseconds of an answer, for each model.
 
     The models take turns on every text, in one process with its current number of threads, so that their ratios hold
     on a machine that is busy with other things too.
 
     Args:
-        models: (model, tokenizer) by name.
+        answers: by the model's name, what answers one text or pair; of :func:`make_answer`, for example.
         texts: the texts; the first tenth warms up and is not counted.
-        max_length: tokens a text.
     """
-    times: dict[str, list[float]] = {name: [] for name in models}
+    times: dict[str, list[float]] = {name: [] for name in answers}
     with torch.inference_mode():
         for text in texts:
-            for name, (model, tokenizer) in models.items():
+            for name, answer in answers.items():
                 started = time.perf_counter()
-                encoded = tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt").to(
-                    model.device
-                )
-                accepted = {
-                    key: value for key, value in encoded.items() if key in tokenizer.model_input_names
-                }
-                model.eval()(**accepted).logits.cpu()
+                answer(text)
                 times[name].append(time.perf_counter() - started)
     warm_up = len(texts) // 10
     return {name: 1000 * median(values[warm_up:]) for name, values in times.items()}

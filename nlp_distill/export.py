@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,7 @@ def check_onnx(opset: int) -> None:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
-            __import__(package)
+            import_module(package)
         except ImportError:
             raise InputError(
                 f"exporting to ONNX needs {package}; run `pip install nlp_distill[onnx]`"

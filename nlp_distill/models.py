@@ -1,11 +1,12 @@
 """Load models and tokenizers by name or path, with errors that say what to do."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from data_augment.errors import InputError
 from nlp_distill.hub import hub_is_reachable
@@ -45,20 +46,30 @@ def load_pretrained(auto_class, name: str | Path, **kwargs) -> Any:
         return auto_class.from_pretrained(str(name), **kwargs)
     except InputError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # a damaged or hostile folder makes transformers fail in ways without number
         raise InputError(f"cannot load '{name}': {_explain(error, is_folder)}") from error
 
 
-def load_classifier(name: str | Path, **kwargs) -> Any:
+def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
     """A model for sequence classification, with a warning where its head is not in the checkpoint but random.
+
+    Of a multi-task model it is the plain classifier of one task, with weights of its own.
 
     Args:
         name: a folder that ``save_pretrained`` wrote, or a hub name.
+        task: which task of a multi-task model; any other model has one task, whatever it is called.
         kwargs: passed on to ``from_pretrained``.
 
     Raises:
-        InputError: as :func:`load_pretrained`.
+        InputError: as :func:`load_pretrained`; for a multi-task model without the task, or where none is named.
     """
+    if tasks := read_tasks(name, **kwargs):
+        if task not in tasks:
+            said = "is a multi-task model" if task is None else f"was not trained on {task}"
+            raise InputError(f"{name} {said}; name one of its tasks: {', '.join(tasks)}")
+        model = load_pretrained(AutoModel, name, **kwargs).for_task(task)
+        model.config.name_or_path = f"{name}, task {task}"
+        return model
     model, info = load_pretrained(
         AutoModelForSequenceClassification, name, output_loading_info=True, **kwargs
     )
@@ -69,6 +80,43 @@ def load_classifier(name: str | Path, **kwargs) -> Any:
             "fine-tuned on a task, and its answers mean nothing; fine-tune it with `nlp-distill finetune` first"
         )
     return model
+
+
+def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:
+    """The tasks of a multi-task model, from its config alone; none of any other model.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
+    from nlp_distill.students import MultiTaskConfig
+
+    config = load_pretrained(AutoConfig, name, **kwargs)
+    return tuple(head.name for head in config.list_heads()) if isinstance(config, MultiTaskConfig) else ()
+
+
+def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | None:
+    """Whether a classifier compares two texts, from its config alone; ``None`` where that does not say, as in plain BERTs.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        task: of a multi-task model.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
+    from nlp_distill.students import BiLSTMConfig, MultiTaskConfig, SANConfig
+
+    config = load_pretrained(AutoConfig, name, **kwargs)
+    if isinstance(config, MultiTaskConfig):
+        return next((head.is_pair for head in config.list_heads() if head.name == task), None)
+    if isinstance(config, BiLSTMConfig):
+        return config.pair
+    return True if isinstance(config, SANConfig) else None
 
 
 def check_max_length(model, max_length: int) -> None:
@@ -82,6 +130,21 @@ def check_max_length(model, max_length: int) -> None:
         raise InputError(
             f"max_length is {max_length}, but {model.config.name_or_path or 'the model'} reads at most {positions} "
             f"tokens; give --max-length {positions} or less"
+        )
+
+
+def check_vocabulary(model, tokenizer) -> None:
+    """Refuse a tokenizer that makes tokens which the model has no vectors for; it would fail at the first of them.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if rows is not None and largest >= rows:
+        raise InputError(
+            f"the tokenizer {tokenizer.name_or_path} has tokens up to number {largest}, but "
+            f"{model.config.name_or_path or 'the model'} has vectors for {rows}; give each model its own tokenizer"
         )
 
 
@@ -100,6 +163,8 @@ def count_positions(model) -> int | None:
 def _check_name(name: str | Path, is_tokenizer: bool) -> bool:
     """Whether ``name`` is a folder; refuses what can be neither a saved model nor the name of one on the hub."""
     path = Path(name)
+    if not str(name).strip():
+        raise InputError(f"the name of a model is {name!r}; give a saved model's folder or a name on the hub")
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(
@@ -115,11 +180,25 @@ def _check_name(name: str | Path, is_tokenizer: bool) -> bool:
     return False
 
 
+def _shorten(error: Exception) -> str:
+    """The first sentence."""
+    return " ".join(re.split(r"\.\s", str(error))[0].split())
+
+
 def _explain(error: Exception, is_folder: bool) -> str:
     if "custom code" in str(error) or "trust_remote_code" in str(error):
         return "it comes with code of its own, which is not run; --trust-remote-code runs it, if you trust it"
+    if "Weights only load failed" in str(error):
+        return (
+            "its weights are a pickle that is damaged or holds more than tensors, which is not run; save them as "
+            "model.safetensors"
+        )
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights have other shapes than its config.json says; take a folder that save_pretrained wrote"
+    if not isinstance(error, OSError | ValueError | SafetensorError):  # and says nothing about its cause
+        return f"a file in it is damaged ({type(error).__name__}: {_shorten(error)}); save the model again"
     if is_folder:
-        return " ".join(str(error).split(". ")[0].split())
+        return _shorten(error)
     return (
         "no such folder here, and the hub did not answer or has no such model; give the folder of a saved model (to "
         "fine-tune one without a hub, --model packaged takes the one that comes with the demo extra)"

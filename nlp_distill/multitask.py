@@ -88,14 +88,19 @@ class MixedTaskSampler(Sampler[int]):
         seed: seed of the order.
 
     Raises:
-        InputError: for sizes below 1, or an exponent that is negative.
+        InputError: for sizes below 1, or an exponent that is negative or too large to compute with.
     """
 
     def __init__(self, sizes: ArrayLike, exponent: float = BAM_EXPONENT, seed: int = 0):
         self.sizes = _check_sizes(sizes)
-        if exponent < 0:
+        if not exponent >= 0:
             raise InputError(f"the exponent of task sampling is {exponent}; give 0 (uniform) or more")
-        weights = self.sizes.astype(np.float64) ** exponent
+        with np.errstate(over="ignore"):
+            weights = self.sizes.astype(np.float64) ** exponent
+        if not np.isfinite(weights.sum()):
+            raise InputError(
+                f"the exponent of task sampling is {exponent}, too large for {self.sizes.tolist()} rows"
+            )
         self.probabilities = weights / weights.sum()
         self.seed = seed
         self.epoch = 0

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
+from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows
 from nlp_distill.labelling import compute_logits
@@ -28,7 +29,11 @@ class MultiTaskTrainer(DistillationTrainer):
         tasks: the tasks by name.
         averaged: the tasks whose scores make the average that chooses the checkpoint.
         layerwise_decay: factor of the learning rate from one depth to the next (BAM); ``None`` for one rate.
-        kwargs: as in :class:`nlp_distill.trainer.DistillationTrainer`.
+        kwargs: as in :class:`nlp_distill.trainer.DistillationTrainer`. Checkpoints may be chosen by ``score``, the
+            average, or by a task's name; the losses of several tasks have no common scale.
+
+    Raises:
+        InputError: for another ``metric_for_best_model``.
     """
 
     def __init__(
@@ -47,6 +52,11 @@ class MultiTaskTrainer(DistillationTrainer):
         self.averaged = averaged
         self.layerwise_decay = layerwise_decay
         super().__init__(eval_dataset=next(iter(validation.values()), None), **kwargs)
+        chooses = str(self.args.metric_for_best_model or "score").removeprefix("eval_")
+        if self.args.eval_strategy != "no" and chooses not in ("score", *self.tasks):
+            raise InputError(
+                f"metric_for_best_model is {chooses}; give score, the average over tasks, or one of {', '.join(tasks)}"
+            )
 
     def _get_train_sampler(self, train_dataset=None):
         step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size

@@ -86,6 +86,7 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="saved or exported models; ratios are to the first"
     )
+    parser.add_argument("--task", metavar="NAME", help="of multi-task models: the task that is answered")
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=[24, 128], metavar="N", help="tokens (default: 24 128)"
     )
@@ -103,6 +104,67 @@ def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pairs", action="store_true", help="the models compare two texts")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+
+
+def add_hand_over_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``hand-over``."""
+    parser.add_argument("labelled", metavar="LABELLED", help="a file that `nlp-distill label` wrote")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=["spacy", "fasttext", "sklearn"],
+        help="spacy: documents with the teacher's probabilities as cats; fasttext: lines of label and text; "
+        "sklearn: texts, probabilities and weights as .npz",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="ends in .spacy, .txt (fasttext) or .npz (sklearn)"
+    )
+    parser.add_argument("--text-column", metavar="NAME", help="where the file does not say what was read")
+    parser.add_argument("--text-pair-column", metavar="NAME")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="NAME",
+        help="the classes (default: the teacher's); names for LABEL_0 ...",
+    )
+    parser.add_argument(
+        "--targets",
+        choices=["probabilities", "likeliest", "drawn"],
+        help="the teacher's probabilities (default; not for fasttext), or one label a row: the likeliest (fasttext's "
+        "default) or one drawn from them",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of drawn labels")
+    parser.add_argument(
+        "--language", default="en", help="spacy: whose tokens the documents have (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--skip-bad-rows", action="store_true", help="drop and count rows that the format cannot hold"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+
+
+def add_spacy_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``distill spacy``."""
+    parser.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    student = parser.add_argument_group("student")
+    student.add_argument(
+        "--architecture",
+        choices=["ensemble", "bow"],
+        help="spaCy's text classifier: a small CNN and a bag of words together (the default), or the latter alone",
+    )
+    student.add_argument("--language", help="whose tokens spaCy reads (default: en)")
+    student.add_argument(
+        "--epochs", type=int, metavar="N", help="the best on validation counts (default: 10)"
+    )
+    student.add_argument("--batch-size", type=int, metavar="N", help="rows a step (default: 64)")
+    student.add_argument("--learning-rate", type=float, metavar="LR", help="of Adam (default: 0.001)")
+    student.add_argument("--dropout", type=float, help="(default: 0.1)")
+    add_baseline_options(student)
+    student.add_argument("--max-length", type=int, help="tokens a row that the teacher reads (default: 128)")
+    add_transfer_options(parser)
+    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
+    add_common_options(parser)
 
 
 def add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -165,11 +227,68 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     add_trust_option(parser)
 
 
+def add_compress_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``compress``."""
+    parser.add_argument("student", metavar="STUDENT", help="folder of a saved student, or a hub name")
+    parser.add_argument(
+        "--teacher", required=True, metavar="DIR", help="the model that it was distilled from"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="a folder a step, and the last model in DIR/model"
+    )
+    steps = parser.add_argument_group("steps, in this order")
+    steps.add_argument(
+        "--trim-vocabulary",
+        action="store_true",
+        help="keep the word pieces that train and unlabelled rows use, special tokens and single characters",
+    )
+    steps.add_argument("--corpus", metavar="FILE", help="a text a line: its word pieces stay too")
+    steps.add_argument(
+        "--factorise-embeddings",
+        type=int,
+        metavar="RANK",
+        help="word embeddings of RANK numbers and a projection (truncated SVD)",
+    )
+    steps.add_argument(
+        "--prune-heads",
+        metavar="N|FRACTION",
+        help="attention heads to take out of each layer: a whole number, or a share such as 0.5",
+    )
+    steps.add_argument(
+        "--prune-ffn",
+        type=float,
+        metavar="FRACTION",
+        help="share of the feed-forward units to take out of each layer",
+    )
+    steps.add_argument(
+        "--prune-magnitude",
+        type=float,
+        metavar="FRACTION",
+        help="share of each matrix's weights to set to zero while distilling",
+    )
+    steps.add_argument(
+        "--quantize",
+        default="none",
+        choices=["none", "int8-dynamic"],
+        help="export the last model to DIR/exported with int8 weights (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-length", type=int, help="tokens a row (default: 128, or what both models have positions for)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    add_transfer_options(parser)
+    add_common_options(parser)
+
+
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """What the multi-task methods share."""
     data = parser.add_argument_group("data")
+    data.add_argument("--tasks", nargs="+", metavar="TASK", help="GLUE tasks (cola, mrpc, ...) and 'tweets'")
     data.add_argument(
-        "--tasks", required=True, nargs="+", metavar="TASK", help="GLUE tasks (cola, mrpc, ...) and 'tweets'"
+        "--suite",
+        metavar="FILE",
+        help="tasks of your own, in TOML: a table [NAME] a task, with train_file, text_column and, as on the command "
+        "line of one task, text_pair_column, label_column, validation_file, test_file",
     )
     data.add_argument(
         "--data-dir", metavar="DIR", help="a classic GLUE folder; without it GLUE comes from the hub"
@@ -280,9 +399,22 @@ def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     transfer.add_argument("--num-workers", type=int)
 
 
+def add_teacher_options(parser: argparse.ArgumentParser) -> None:
+    """The teacher of a student of one task."""
+    parser.add_argument(
+        "--teacher",
+        required=True,
+        metavar="DIR",
+        help="a model fine-tuned on the task, or a multi-task model",
+    )
+    parser.add_argument(
+        "--teacher-task", metavar="NAME", help="of a multi-task teacher: the task to take (default: --task)"
+    )
+
+
 def add_tinybert_options(parser: argparse.ArgumentParser) -> None:
     """Of ``distill tinybert``."""
-    parser.add_argument("--teacher", required=True, metavar="DIR", help="a model fine-tuned on the task")
+    add_teacher_options(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
     student = parser.add_argument_group("student")
     student.add_argument(
@@ -344,6 +476,69 @@ def add_tinybert_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def add_fit_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``fit``."""
+    add_teacher_options(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    budget = parser.add_argument_group("budget")
+    budget.add_argument(
+        "--latency-ms", type=float, required=True, metavar="MS", help="median time of an answer, at most"
+    )
+    budget.add_argument(
+        "--max-drop",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="what the student may lose to the teacher on validation, in hundredths of the score "
+        "(default: %(default)s)",
+    )
+    budget.add_argument("--max-mb", type=float, metavar="MB", help="size of its weights, at most")
+    measured = parser.add_argument_group("how time is measured")
+    measured.add_argument(
+        "--runtime",
+        choices=["onnx-int8", "onnx", "torch"],
+        default="onnx-int8",
+        help="what the student ships in; scores are of that form too (default: %(default)s)",
+    )
+    measured.add_argument(
+        "--tokens", type=int, default=24, metavar="N", help="length of the text (default: %(default)s)"
+    )
+    measured.add_argument("--threads", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    measured.add_argument(
+        "--repeats", type=int, default=100, metavar="N", help="answers of each model (default: %(default)s)"
+    )
+    student = parser.add_argument_group("candidates")
+    student.add_argument(
+        "--shapes",
+        nargs="+",
+        metavar="SHAPE",
+        help="LAYERSxWIDTH, LAYERSxWIDTH:HEADS:FFN, bilstm:UNITS or bilstm:UNITS:EMBEDDING "
+        "(default: those of bilstm:64 bilstm:150 2x128 3x312 4x312 that the teacher can teach)",
+    )
+    student.add_argument(
+        "--general",
+        nargs="+",
+        metavar="DIR",
+        help="general students (distill general), each a candidate in its own shape; others are cut from the teacher",
+    )
+    student.add_argument(
+        "--max-candidates", type=int, metavar="N", help="how many are distilled at most (default: 3)"
+    )
+    student.add_argument(
+        "--intermediate-epochs",
+        type=float,
+        metavar="N",
+        help="of the intermediate stage of transformers (default: 2)",
+    )
+    student.add_argument(
+        "--intermediate-learning-rate", type=float, metavar="LR", help="(default: 3e-4; up to 128 wide 1e-3)"
+    )
+    student.add_argument("--seed", type=int, help="of every student (default: 0)")
+    student.add_argument("--max-length", type=int, help="tokens a row (default: 128)")
+    add_transfer_options(parser)
+    add_common_options(parser)
+
+
 def add_shape_options(parser) -> None:
     """The size of a transformer student."""
     parser.add_argument("--layers", type=int, help="(default: 3)")
@@ -380,6 +575,24 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=128, help="tokens a block (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     add_common_options(parser)
+
+
+def add_hub_options(parser: argparse.ArgumentParser) -> None:
+    """Of every command that trains a model; spelt as TrainingArguments has them."""
+    hub = parser.add_argument_group("hub")
+    hub.add_argument(
+        "--push-to-hub",
+        "--push_to_hub",
+        nargs="?",
+        const="",
+        metavar="REPO",
+        help="upload the finished model and its card, once, when the run is done; of several seeds the best on "
+        "validation (default REPO: the name of the output folder)",
+    )
+    hub.add_argument("--hub-model-id", "--hub_model_id", metavar="REPO", help="the same as REPO")
+    hub.add_argument(
+        "--hub-private-repo", "--hub_private_repo", action="store_true", help="a new repository is private"
+    )
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

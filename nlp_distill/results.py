@@ -22,6 +22,7 @@ PACKAGES = (
     "nltk",
     "textblob",
     "numpy",
+    "spacy",
 )
 ROW_NAMES = {
     "teacher": "teacher",
@@ -184,15 +185,15 @@ def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> 
     return "\n".join(lines)
 
 
-def check_results_are_ours(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder whose ``results.json`` or ``results.md`` somebody else wrote.
+def check_results_are_ours(folder: Path, overwrite: bool, name: str = "results") -> None:
+    """Refuse a folder whose ``<name>.json`` or ``<name>.md`` somebody else wrote.
 
     Raises:
         InputError: naming the file.
     """
     if overwrite:
         return
-    page = folder / "results.json"
+    page = folder / f"{name}.json"
     if page.exists():
         try:
             content = json.loads(page.read_text(encoding="utf-8"))
@@ -200,7 +201,7 @@ def check_results_are_ours(folder: Path, overwrite: bool) -> None:
             content = None
         if isinstance(content, dict) and "models" in content:
             return
-    for path in (page, folder / "results.md"):
+    for path in (page, folder / f"{name}.md"):
         if path.exists():
             raise InputError(
                 f"{path} exists and was not made by this command; choose another output, or --overwrite to replace it"
@@ -232,11 +233,26 @@ def check_unpublished(
     for path in (locate_result(results_dir, method, task, seed) for method in methods for seed in seeds):
         if overwrite or not path.exists():
             continue
-        found = _drop_run_settings(json.loads(path.read_text(encoding="utf-8")).get("config", {}))
+        found = _drop_run_settings(_read_published(path))
         if difference := describe_difference(found, wanted):
             raise InputError(
                 f"{path} holds the result of other settings ({difference}); give another --results-dir, or --overwrite"
             )
+
+
+def _read_published(path: Path) -> Mapping[str, Any]:
+    """The configuration in a published result.
+
+    Raises:
+        InputError: for a file that holds none.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")).get("config", {})
+    except (ValueError, AttributeError):
+        config = None
+    if not isinstance(config, Mapping):
+        raise InputError(f"{path} is no result of ours; give another --results-dir, or --overwrite")
+    return config
 
 
 def _drop_run_settings(config: Mapping[str, Any]) -> dict[str, Any]:

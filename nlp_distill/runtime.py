@@ -83,6 +83,7 @@ class Classifier:
 
         Raises:
             TypeError: for what is neither a string nor a pair of strings, or one where the other is needed.
+            ValueError: for a string that is no Unicode text.
         """
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
@@ -104,6 +105,12 @@ class Classifier:
             raise TypeError(f"this model compares two texts; give (first, second), not {text!r}")
         if not is_pair and not isinstance(text, str):
             raise TypeError(f"a text is a string, or (first, second) for a pair, not {text!r}")
+        try:
+            "".join(text).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"a text holds half of a surrogate pair, which is no Unicode text: {text!r}"
+            ) from None
         return (text[0], text[1]) if is_pair else text
 
     def _run(self, encoded: list) -> np.ndarray:

@@ -119,6 +119,15 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitSta
     return replaced
 
 
+def read_finished(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of a stage that was finished with these inputs; ``None`` where there is none, or it is damaged."""
+    finished = _read(folder / FINISHED)
+    wanted = json.loads(json.dumps(inputs))
+    if finished is None or describe_difference(finished["inputs"], wanted):
+        return None
+    return None if find_damage(folder, finished.get("files", {})) else finished["result"]
+
+
 def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:
     """Whether a folder holds the finished, undamaged result of these inputs; says so, or what is damaged."""
     finished = _read(folder / FINISHED)
@@ -182,7 +191,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that ``path`` is either whole or as it was."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _temporary(path)
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -191,9 +200,14 @@ def write_whole(path: Path, text: str) -> None:
     flush(path.parent)
 
 
+def _temporary(path: Path) -> Path:
+    """Where a file is written before it is whole; a kill leaves it there until it is written again."""
+    return path.with_name(path.name + ".tmp")
+
+
 def _holds_work(folder: Path) -> bool:
     """Whether a folder holds any file besides the mark of a stage that got no further than that."""
-    own = (folder / STARTED, folder / LOCK)
+    own = (folder / STARTED, folder / LOCK, _temporary(folder / STARTED))
     return any(path.is_file() and path not in own for path in folder.rglob("*"))
 
 

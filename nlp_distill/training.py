@@ -1,6 +1,7 @@
 """What every training run of the pipelines shares: arguments, score, resume, and the saved student."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from nlp_distill.tasks import Task
 from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError, find_last_checkpoint
 
 WITHOUT_EFFECT = ("label_smoothing_factor", "batch_eval_metrics")
+OF_THE_HUB = ("push_to_hub", "hub_model_id")
+TENSORBOARD = "runs"  # transformers' folder for it, in ``output_dir``
 MIN_LENGTH = 8  # tokens a row: a pair needs three special tokens and a word of each text
 MAX_SEED = 2**32 - 1  # NumPy's largest
 
@@ -63,10 +66,17 @@ def make_training_arguments(
     """
     if "seed" in overrides:
         raise InputError("seed is no training argument here; give the run's own --seed or --seeds")
+    if any(overrides.get(name) for name in OF_THE_HUB):
+        raise InputError(
+            f"{', '.join(OF_THE_HUB)} are no training arguments here, where every student would go to the same place; "
+            "push the finished one with --push-to-hub, or nlp_distill.hub.push_folder"
+        )
     for name in WITHOUT_EFFECT:
         if overrides.get(name):
             raise InputError(f"{name} has no effect here, where the objective makes the loss; leave it out")
-    settings = {**COMMON, "use_cpu": runs_on_cpu(), **defaults, **overrides}
+    # Trackers tell the trainings of one run apart by the folder that each goes to.
+    own = {"use_cpu": runs_on_cpu(), "run_name": output_dir.parent.name or None}
+    settings = {**COMMON, **own, **defaults, **overrides}
     settings |= {"seed": seed, "output_dir": str(output_dir)}
     if (
         settings["eval_strategy"] == "steps"
@@ -134,8 +144,17 @@ def end_bar_on_error(trainer: DistillationTrainer) -> Iterator[None]:
         raise
 
 
+def finish_tracking(report_to: str | Sequence[str] | None) -> None:
+    """End the run that W&B keeps open until the process ends: the next student shall have one of its own."""
+    wandb = sys.modules.get("wandb") if "wandb" in (report_to or ()) else None
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
 def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]:
     """Train, from the last complete checkpoint if there is one; save the student; drop the checkpoints.
+
+    What was written for TensorBoard beside the checkpoints stays, as ``output/runs``.
 
     Returns:
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
@@ -147,7 +166,10 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
+        if (written := Path(checkpoints, TENSORBOARD)).is_dir():
+            shutil.copytree(written, output / TENSORBOARD, dirs_exist_ok=True)
         shutil.rmtree(checkpoints, ignore_errors=True)
+        finish_tracking(trainer.args.report_to)
     return {
         "validation_score": read_score(trainer),
         "epochs": trainer.state.epoch,

@@ -18,11 +18,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: begin, rendered by scripts/render_results.py -->", "<!-- results: end -->"
-ORDER = ("teacher", "bilstm_without_teacher", "bilstm_distilled")
+ORDER = (
+    "teacher",
+    "bilstm_without_teacher",
+    "bilstm_distilled",
+    "spacy_without_teacher",
+    "spacy_distilled",
+)
 TITLES = {
     "teacher": "teacher, fine-tuned",
     "bilstm_without_teacher": "BiLSTM, without the teacher",
     "bilstm_distilled": "BiLSTM, distilled",
+    "spacy_without_teacher": "spaCy, without the teacher",
+    "spacy_distilled": "spaCy, distilled",
 }
 FAMILIES = {
     "tinybert_3x312": "TinyBERT, 3 layers of 312",
@@ -41,6 +49,18 @@ PARTS = {
     "_without_hidden": "distilled, without the hidden-state term",
     "_without_embedding": "distilled, without the embedding term",
 }
+# What `distill mt-dnn` and `distill bam` publish, beside the teachers of single tasks; other bam_* follow.
+MULTITASK = {
+    "teacher": "teachers, one a task",
+    "multitask": "multi-task, on labels",
+    "mt_dnn_ensemble": "MT-DNN's ensemble, the teachers' mean",
+    "mt_dnn_kd": "MT-DNN, **distilled** from it",
+    "bam": "BAM, **distilled** from one teacher a task",
+    "bam_without_annealing": "BAM, without teacher annealing",
+    "bam_without_layerwise_rates": "BAM, without layerwise rates",
+}
+AVERAGED = ("cola", "sst2_10k", "mrpc", "stsb", "rte", "qnli")
+BESIDE = ("wnli", "mnli")  # reported and never averaged
 COMPARED = ["average", "of the teachers'", "without CoLA"]
 TASK_ORDER = (
     "cola",
@@ -72,17 +92,79 @@ def read_results(folder: Path) -> Results:
 def render_tables(tasks: Results) -> str:
     """A table a task for the methods of one task; then a table a student with the tasks side by side."""
     own = {
-        task: {method: entries for method, entries in methods.items() if find_family(method) is None}
+        task: {
+            method: entries
+            for method, entries in methods.items()
+            if find_family(method) is None and not is_multitask(method)
+        }
         for task, methods in tasks.items()
     }
     # A teacher alone says nothing that the tables side by side do not say.
     shown = {
-        task: methods for task, methods in own.items() if set(methods) != {"teacher"} or len(tasks[task]) == 1
+        task: methods
+        for task, methods in own.items()
+        if methods and (set(methods) != {"teacher"} or len(tasks[task]) == 1)
     }
     families = {find_family(method) for methods in tasks.values() for method in methods} - {None}
     tables = [render_task(task, methods) for task, methods in sorted(shown.items())]
     tables += [render_family(family, tasks) for family in FAMILIES if family in families]
+    tables += [table] if (table := render_multitask(tasks)) else []
     return "\n\n".join(tables)
+
+
+def is_multitask(method: str) -> bool:
+    """Whether a method trains one model for all tasks, or is the like of one: its table has a column a task."""
+    return method != "teacher" and (method in MULTITASK or method.startswith("bam_"))
+
+
+def render_multitask(tasks: Results) -> str:
+    """The methods that learn several tasks at once: one row a method, means over its seeds; "" without any.
+
+    A row stands there once the method has a result on each of the averaged tasks.
+    """
+    methods = {method for task in AVERAGED for method in tasks.get(task, {}) if is_multitask(method)}
+    names = [*(name for name in MULTITASK if name == "teacher" or name in methods)]
+    names += sorted(methods - set(names))
+    rows = [name for name in names if all(name in tasks.get(task, {}) for task in AVERAGED)]
+    if set(rows) <= {"teacher"}:
+        return ""
+    beside = [task for task in BESIDE if any(row in tasks.get(task, {}) for row in rows)]
+    columns = [*AVERAGED, *beside]
+    samples = {task: _describe_sample({row: tasks[task].get(row, []) for row in rows}) for task in columns}
+    heads = [_name_column(task, tasks[task], samples[task]) for task in columns]
+    heads.insert(len(AVERAGED), "average")
+    lines = [
+        "**Several tasks at once**",
+        "",
+        "| model | " + " | ".join([*heads, "seeds"]) + " |",
+        "|---|" + "---:|" * (len(heads) + 1),
+    ]
+    for row in rows:
+        means = _mean_scores(row, columns, tasks)
+        cells = ["" if score is None else f"{100 * score:.1f}" for score in means]
+        average = fmean(score for score in means[: len(AVERAGED)] if score is not None)
+        cells.insert(len(AVERAGED), f"**{100 * average:.1f}**")
+        entries = [entry for task in AVERAGED for entry in tasks[task][row]]
+        title = MULTITASK.get(row, row) + _mark_selection(entries)
+        lines.append(f"| {title} | " + " | ".join([*cells, _count_seeds(row, tasks)]) + " |")
+    lines += ["", f"The average is over {', '.join(AVERAGED)}."]
+    lines += [f"{task}: {sample.strip(' ()')}." for task, sample in samples.items() if sample]
+    return "\n".join(lines)
+
+
+def _name_column(task: str, methods: dict[str, list[dict[str, Any]]], sample: str) -> str:
+    """A column's head: the task, whether its rows are a sample, and its metric."""
+    metric = next(iter(next(iter(methods.values()))[0]["metrics"])).replace("_", " ")
+    return f"{task}{', sample' if sample else ''} ({metric})"
+
+
+def _count_seeds(row: str, tasks: Results) -> str:
+    """How many seeds a row's averages are over, and which; from the fewest to the most where tasks differ."""
+    seeds = {tuple(entry["seed"] for entry in tasks[task][row]) for task in AVERAGED}
+    numbers = sorted(len(found) for found in seeds)
+    if len(seeds) > 1:
+        return f"{numbers[0]}–{numbers[-1]} a task" if numbers[0] < numbers[-1] else f"{numbers[0]} a task"
+    return f"{numbers[0]} ({', '.join(map(str, min(seeds)))})"
 
 
 def find_family(method: str) -> str | None:

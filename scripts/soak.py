@@ -344,10 +344,17 @@ def describe_output(folder: Path) -> dict[str, Any]:
         path for path in folder.rglob("*") if path.is_file() and path.suffix not in UNCOMPARED
     ):
         name = path.relative_to(folder).as_posix()
-        described[name] = (
-            drop_times(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
-        )
+        described[name] = drop_times(read_json(path)) if path.suffix == ".json" else path.read_bytes()
     return described
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; its bytes where it is damaged."""
+    content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content
 
 
 def drop_times(content: Any) -> Any:
@@ -376,7 +383,8 @@ def list_finished(folder: Path) -> dict[Path, int]:
     """Finished stages whose files are whole, with the time of their mark."""
     marks = {}
     for mark in folder.rglob(FINISHED):
-        if not find_damage(mark.parent, json.loads(mark.read_bytes())["files"]):
+        content = read_json(mark)
+        if isinstance(content, dict) and not find_damage(mark.parent, content.get("files", {})):
             marks[mark] = mark.stat().st_mtime_ns
     return marks
 
@@ -470,13 +478,18 @@ class Soak:
             problem = f"the second run ended with {code}: {log[-300:]}"
         if not problem:
             problem = find_difference(describe_output(folder / "out"), self.get_reference(job)[0])
+        kept = self.get_reference(job)[0]  # what is dropped when a job is done cannot be asked for its time
         again = [
-            mark for mark, made in finished.items() if not mark.exists() or mark.stat().st_mtime_ns != made
+            mark
+            for mark, made in finished.items()
+            if mark.relative_to(folder / "out").as_posix() in kept
+            and (not mark.exists() or mark.stat().st_mtime_ns != made)
         ]
         if not problem and again:
             problem = f"{again[0].relative_to(folder)} was finished and made again"
         if problem:
             self.ledger.losses[kind].append(f"{job.name} {what} in {folder.name}: {problem}")
+            tqdm.write(f"{kind}: {self.ledger.losses[kind][-1]}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
 
@@ -520,6 +533,20 @@ def render(ledger: Ledger) -> str:
     lost = sum(map(len, ledger.losses.values()))
     total, late = sum(ledger.tries.values()), sum(ledger.untouched.values())
     return "\n".join([*lines, f"| **all** | **{total}** | **{late}** | **{lost}** |"])
+
+
+def run_tries(soak: Soak, tries: Sequence[tuple], amounts: Sequence[int]) -> None:
+    """So many tries of each kind, in turns, so that those so far are always a fair sample."""
+    rounds = [
+        (number / amount, attempt, kinds[number % len(kinds)])
+        for (attempt, kinds), amount in zip(tries, amounts, strict=True)
+        for number in range(amount)
+    ]
+    with tqdm(total=len(rounds), unit="try") as progress:
+        for _, attempt, kind in sorted(rounds, key=lambda one: one[0]):
+            attempt(kind)
+            progress.update()
+            progress.set_postfix(lost=sum(map(len, soak.ledger.losses.values())))
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -567,12 +594,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     soak = Soak(folder, [job for job in jobs if not options.jobs or job.name in options.jobs], source)
     source.shuffle(soak.jobs)
     tries = [(soak.interrupt, INTERRUPTIONS), (soak.fault, FAULTS), (soak.corrupt, CORRUPTIONS)]
-    with tqdm(total=sum(amounts), unit="try") as progress:
-        for (attempt, kinds), amount in zip(tries, amounts, strict=True):
-            for number in range(amount):
-                attempt(kinds[number % len(kinds)])
-                progress.update()
-                progress.set_postfix(lost=sum(map(len, soak.ledger.losses.values())))
+    try:
+        run_tries(soak, tries, amounts)
+    except KeyboardInterrupt:
+        print("\nstopped; the tries so far:", file=sys.stderr)
     print(render(soak.ledger))
     lost = [f"{kind}: {loss}" for kind, losses in soak.ledger.losses.items() for loss in losses]
     for loss in lost:

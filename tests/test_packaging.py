@@ -60,12 +60,12 @@ def required_names(requirements: list[str]) -> list[str]:
 
 
 def test_the_extras_and_both_commands_are_declared(project: dict) -> None:
-    assert {"demo", "onnx", "serve", "test", "dev"} <= set(project["optional-dependencies"])
+    assert {"demo", "onnx", "serve", "spacy", "test", "dev"} <= set(project["optional-dependencies"])
     assert project["scripts"] == {
         "nlp-distill": "nlp_distill.cli:main",
         "data-augment": "data_augment.cli:main",
     }
-    assert "nlp_distill[demo,onnx,serve]" in project["optional-dependencies"]["test"]
+    assert "nlp_distill[demo,onnx,serve,spacy]" in project["optional-dependencies"]["test"]
     assert project["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text(
         encoding="utf-8"
     )

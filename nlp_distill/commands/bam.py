@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from nlp_distill.commands.suite import (
     check_suite_unpublished,
     describe_suite,
     find_encoder,
+    finish_students,
     load_suite,
     publish_suite,
+    read_own_tasks,
     read_teachers,
     show_suite,
 )
@@ -21,18 +24,25 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from nlp_distill.pipelines.bam import SYMMETRIC, distill_bam
 
-    config = configure_bam(options)
-    doubled = SYMMETRIC & set(options.tasks) if options.doubled is None else frozenset(options.doubled)
-    suite = load_suite(options, frozenset(doubled))
-    plain = {**config.describe(), **describe_suite(options)}
+    config, own = configure_bam(options), read_own_tasks(options)
+    if options.hub is not None and not config.combination.endswith("multi"):
+        raise InputError(
+            f"{config.combination} makes a model for each task, and --push-to-hub uploads one; leave it out"
+        )
+    doubled = SYMMETRIC & set(options.tasks or ()) if options.doubled is None else frozenset(options.doubled)
+    suite = load_suite(options, own, frozenset(doubled))
+    if unknown := sorted(doubled - set(suite.data)):
+        raise InputError(f"--doubled names {unknown[0]}, which is no task here; give {', '.join(suite.data)}")
+    plain = {**config.describe(), **describe_suite(options, own)}
     plain["doubled"] = sorted(doubled)
     methods = name_methods(config)
-    check_suite_unpublished(options, methods, config.seeds, plain)
+    check_suite_unpublished(options, plan_results(config, suite.data), plain)
     described = {"config": plain, "command": options.command_line}
     results = distill_bam(
         config, suite, find_encoder(options), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, methods)
+    finish_students(options, results, "student" if "student" in methods else config.combination)
     show_suite(results)
 
 
@@ -75,3 +85,16 @@ def name_methods(config) -> dict[str, str]:
         return {config.combination: name}
     teachers = config.combination.partition("-")[0]
     return {f"{teachers}_teacher": f"bam_{teachers}_teacher", "student": name}
+
+
+def plan_results(config, tasks: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Method, task and seed of every result that a run publishes: teachers that are given are none of its own."""
+    planned = []
+    for task in tasks:
+        for arm, method in name_methods(config).items():
+            is_teacher = arm.endswith("_teacher")
+            seeds = config.seeds[: 1 if is_teacher else None]
+            planned += [
+                (method, task, seed) for seed in seeds if not (is_teacher and task in config.teachers)
+            ]
+    return planned

@@ -1,16 +1,19 @@
 """``nlp-distill benchmark``: what an answer costs."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
+from data_augment.atomic import check_output_path
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from nlp_distill.benchmark import benchmark, render_benchmark
+    from nlp_distill.benchmark import benchmark, is_exported, render_benchmark
     from nlp_distill.results import collect_versions
     from nlp_distill.stages import write_json
 
@@ -18,12 +21,16 @@ def run(options: argparse.Namespace) -> None:
         for value in values:
             check_whole(name, value, at_least=1)
     check_whole("--repeats", options.repeats, at_least=1)
-    if options.seconds < 0:
+    if not 0 <= options.seconds < math.inf:
         raise InputError(f"--seconds is {options.seconds}; give 0 (no throughput) or more")
+    if options.json:
+        check_output_path(options.json, overwrite=True)  # now, rather than when the work is done
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or sorted({1, cores})
+    saved = [name for name in options.models if not is_exported(name)]
+    task = choose_task(saved, options.task, "--task", {})
     results = benchmark(
-        options.models, options.lengths, threads, options.repeats, options.seconds, options.pairs
+        options.models, options.lengths, threads, options.repeats, options.seconds, options.pairs, task
     )
     print(render_benchmark(results))
     if options.json:

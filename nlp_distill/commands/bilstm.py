@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.push import push_student
 from nlp_distill.processes import is_main_process
 from nlp_distill.tasks import TaskData
 
@@ -21,8 +22,11 @@ def run(options: argparse.Namespace) -> None:
 
     data = load_data(options)
     config = configure_bilstm(BiLSTMDistillation(), options)
+    code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     check_published(options, config, data)
-    results = distill_into_bilstm(options, config, data, options.teacher, Path(options.output))
+    output = Path(options.output)
+    results = distill_into_bilstm(options, config, data, options.teacher, output, teacher_task=task)
     show_results(results)
 
 
@@ -33,17 +37,22 @@ def distill_into_bilstm(
     teacher: str,
     output: Path,
     timings: Mapping[str, float] | None = None,
+    teacher_task: str | None = None,
 ) -> dict:
     """The student pipeline; publishes the students' results where asked to.
 
     Args:
         timings: seconds that went into the teacher, to stand among those of the run.
+        teacher_task: which task of a multi-task teacher.
     """
     from nlp_distill.pipelines.bilstm import distill_bilstm
 
     described = describe_run(options, config, data)
-    results = distill_bilstm(config, data, teacher, output, described, options.overwrite, timings)
+    results = distill_bilstm(
+        config, data, teacher, output, described, options.overwrite, timings, teacher_task
+    )
     publish_runs(options, results, data, METHODS, frozenset({"student"}), described)
+    push_student(options, results)
     return results
 
 
@@ -63,7 +72,14 @@ def describe_run(options: argparse.Namespace, config, data: TaskData) -> dict[st
     """All settings of a run as plain values, defaults included, and its command."""
     from nlp_distill.pipelines.bilstm_config import describe_config
 
-    return {"config": describe_config(config, data.task), "command": options.command_line}
+    plain = describe_config(config, data.task) | describe_teacher_task(options)
+    return {"config": plain, "command": options.command_line}
+
+
+def describe_teacher_task(options: argparse.Namespace) -> dict[str, str]:
+    """``--teacher-task`` among the settings, where it is given."""
+    task = getattr(options, "teacher_task", None)  # demo has no such option
+    return {"teacher_task": task} if task else {}
 
 
 def configure_bilstm(config, options: argparse.Namespace):

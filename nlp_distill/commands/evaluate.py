@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.limits import check_whole
 
 
@@ -12,21 +12,23 @@ def run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from nlp_distill.evaluation import describe_scores, describe_size, predict_logits
-    from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+    from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
     from nlp_distill.results import render_model_table
     from nlp_distill.training import MIN_LENGTH
 
     check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
     data = load_data(options)
     code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task(options.model, options.model_task, "--model-task", code, data.task.name)
     models: dict[str, Any] = {}
     reference = None
     for name in options.model:
-        model = load_classifier(name, **code)
+        model = load_classifier(name, task, **code)
         tokenizer = load_pretrained(AutoTokenizer, name, **code)
         check_max_length(model, options.max_length)
+        check_vocabulary(model, tokenizer)
         logits = predict_logits(model, tokenizer, data.test, data.task, options.max_length)
         scores = describe_scores(data.task, logits, data.test["label"], reference)
         reference = logits if reference is None else reference
-        models[name] = scores | describe_size(model, name)
+        models[name] = scores | describe_size(model, model.config.name_or_path)  # of one task, not of all
     print(render_model_table(models, data.task.metrics[0]))

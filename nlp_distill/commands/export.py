@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import make_folder, run_stage, write_json
@@ -21,17 +22,26 @@ def run(options: argparse.Namespace) -> None:
 
     from nlp_distill.export import export_model, measure_parity
     from nlp_distill.hashes import hash_tokenizer, hash_weights
-    from nlp_distill.models import check_max_length, count_positions, load_pretrained
+    from nlp_distill.models import (
+        check_max_length,
+        check_vocabulary,
+        count_positions,
+        load_classifier,
+        load_pretrained,
+        reads_pairs,
+    )
     from nlp_distill.teachers import read_labels
     from nlp_distill.training import MIN_LENGTH
 
     code = {"trust_remote_code": options.trust_remote_code}
-    model, is_pair = load_student(options)
+    task = choose_task([options.student], options.task, "--task", code)
+    model = load_classifier(options.student, task, **code)
     tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
     max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)
-    texts, is_pair = read_samples(options, tokenizer, is_pair)
+    check_vocabulary(model, tokenizer)
+    texts, is_pair = read_samples(options, tokenizer, reads_pairs(options.student, task, **code))
     output = Path(options.output)
     make_folder(output.parent)
     settings = {
@@ -64,35 +74,6 @@ def run(options: argparse.Namespace) -> None:
     if is_main_process():
         write_json(output / "parity.json", result)
         show(result, model, output, bool(is_pair))
-
-
-def load_student(options: argparse.Namespace) -> tuple[Any, bool | None]:
-    """The classifier to export (a saved one, or one task of a multi-task model), and whether it compares two texts.
-
-    The second is ``None`` where the model does not say, as plain transformers do not.
-
-    Raises:
-        InputError: for a multi-task model without ``--task``, or the other way round.
-    """
-    from transformers import AutoConfig, AutoModel
-
-    from nlp_distill.models import load_classifier, load_pretrained
-    from nlp_distill.students import BiLSTMConfig, MultiTaskConfig
-    from nlp_distill.students.san import SANConfig
-
-    code = {"trust_remote_code": options.trust_remote_code}
-    config = load_pretrained(AutoConfig, options.student, **code)
-    if not isinstance(config, MultiTaskConfig):
-        if options.task:
-            raise InputError(f"{options.student} is no multi-task model; leave out --task")
-        known = isinstance(config, (BiLSTMConfig, SANConfig))
-        is_pair = getattr(config, "pair", True) if known else None  # SAN heads compare two texts, always
-        return load_classifier(options.student, **code), is_pair
-    heads = {head.name: head for head in config.list_heads()}
-    if options.task is None:
-        raise InputError(f"{options.student} is a multi-task model; give --task, one of {', '.join(heads)}")
-    model = load_pretrained(AutoModel, options.student).for_task(options.task)
-    return model, heads[options.task].is_pair
 
 
 def read_samples(

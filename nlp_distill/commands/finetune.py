@@ -8,6 +8,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.push import push_model
 from nlp_distill.limits import check_positive
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce, run_stage
@@ -16,6 +17,7 @@ from nlp_distill.tasks import TaskData, packaged_teacher_path
 
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, score the reported split, write ``results.json`` and its page into the model's folder."""
+    from nlp_distill.cards import render_teacher_card
     from nlp_distill.pipelines.finetune import TRAINING
     from nlp_distill.results import check_unpublished, drop_place
 
@@ -37,7 +39,12 @@ def run(options: argparse.Namespace) -> None:
             options, options.model, data, output, options.training, options.seed, options.max_length
         )
     if is_main_process():
-        report_teacher(options, data, output, result, described)
+        results = report_teacher(options, data, output, result, described)
+
+        def render(name: str) -> str:
+            return render_teacher_card(results, options.model, output, name)
+
+        push_model(options, output, render)
 
 
 def check_rates(options: argparse.Namespace) -> list[float]:
@@ -62,6 +69,11 @@ def finetune_at_best_rate(
     options: argparse.Namespace, data: TaskData, output: Path, rates: list[float]
 ) -> dict[str, Any]:
     """Fine-tune at each rate, in a folder beside ``output``, and copy the best on validation there."""
+    output = output if output.name else output.resolve()  # "." has no name to put a rate behind
+    if not output.name:
+        raise InputError(
+            f"--output is {output}, and each learning rate has a folder beside it; give a folder below it"
+        )
     folders = {rate: output.with_name(f"{output.name}-lr{rate:g}") for rate in rates}
     runs = {
         rate: finetune_teacher(
@@ -131,10 +143,15 @@ def report_teacher(
     folder: Path,
     result: dict[str, Any],
     described: dict[str, Any],
-) -> None:
-    """Score a fine-tuned model on the reported split; write its results, and publish them where asked to."""
+) -> dict[str, Any]:
+    """Score a fine-tuned model on the reported split; write its results and its card, and publish them where asked to.
+
+    Returns:
+        The content of ``results.json``.
+    """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from nlp_distill.cards import CARD, render_teacher_card
     from nlp_distill.evaluation import describe_size
     from nlp_distill.models import load_pretrained
     from nlp_distill.pipelines.scoring import describe_test, predict_splits
@@ -155,6 +172,7 @@ def report_teacher(
     results = {
         "task": data.task.name,
         "metric": data.task.metrics[0],
+        "is_pair": data.task.is_pair,
         "models": {"teacher": entry | {"path": str(folder)}},
         "seeds": [options.seed],
         "timings_s": {"training": result["seconds"]},
@@ -167,6 +185,7 @@ def report_teacher(
     write_whole(
         folder / "results.md", f"# {data.task.name}: {results['metric']} on the test split\n\n{table}\n"
     )
+    write_whole(folder / CARD, render_teacher_card(results, options.model, folder))
     if options.results_dir:
         context["wall_time_s"] = result["seconds"]
         seed = options.seed
@@ -175,3 +194,4 @@ def report_teacher(
     validated = entry["validation_score"] is not None
     validation = f", {entry['validation_score']:.4f} on validation" if validated else ""
     print(f"saved {folder}: {results['metric']} {entry['score']:.4f} on test{validation}\n\n{table}")
+    return results

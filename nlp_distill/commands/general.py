@@ -2,10 +2,13 @@
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.push import push_model
 from nlp_distill.processes import is_main_process
+from nlp_distill.stages import write_whole
 from nlp_distill.tasks import packaged_teacher_path
 
 
@@ -13,6 +16,7 @@ def run(options: argparse.Namespace) -> None:
     """``nlp-distill distill general``."""
     from functools import partial
 
+    from nlp_distill.cards import CARD, render_general_card
     from nlp_distill.pipelines.general import OBJECTIVES, GeneralDistillation, distill_general
 
     objective: Any = OBJECTIVES[options.objective]
@@ -36,6 +40,13 @@ def run(options: argparse.Namespace) -> None:
         config, options.text, teacher, options.output, options.command_line, options.overwrite
     )
     if is_main_process():
+        folder = Path(results["models"]["student"]["path"])
+
+        def render(name: str | None = None) -> str:
+            return render_general_card(results, options.teacher, folder, name)
+
+        write_whole(folder / CARD, render())
+        push_model(options, folder, render)
         own, other = results["models"]["student"], results["models"]["teacher"]
         print(
             f"saved {own['path']}: {own['parameters'] / 1e6:.1f} M parameters, the teacher has "

@@ -2,11 +2,14 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.push import refuse_hub_arguments
 from nlp_distill.stages import announce, make_folder
 from nlp_distill.tasks import TaskData, load_task
 
@@ -43,6 +46,37 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     return data
 
 
+def choose_task(
+    names: Sequence[str], given: str | None, option: str, code: Mapping[str, bool], default: str | None = None
+) -> str | None:
+    """Which task is meant of the multi-task models among some models; ``None`` where there is no such model.
+
+    Args:
+        names: folders or hub names of the models.
+        given: the task that the option names.
+        option: the option, for the error.
+        code: whether code that comes with models is run.
+        default: the task where none is given: that of the data.
+
+    Raises:
+        InputError: for a model that was not trained on the task, a task that is not named, or an option without a
+            multi-task model.
+    """
+    from nlp_distill.models import read_tasks
+
+    known = {name: tasks for name in names if (tasks := read_tasks(name, **code))}
+    if not known:
+        if given is not None:
+            raise InputError(f"{', '.join(names)}: no multi-task model; leave out {option}")
+        return None
+    task = given or default
+    for name, tasks in known.items():
+        if task not in tasks:
+            said = "is a multi-task model" if task is None else f"was not trained on {task}"
+            raise InputError(f"{name} {said}; give {option}, one of {', '.join(tasks)}")
+    return task
+
+
 def quiet_libraries() -> None:
     """Keep the terminal for what this run does: no reports about heads that are new by intention."""
     import datasets
@@ -70,6 +104,7 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
         option = token.partition("=")[0]
         if option.startswith("--"):
             names.append(option[2:].replace("-", "_"))
+            refuse_hub_arguments(names[-1])
         if not names or names[-1] not in fields:
             raise InputError(
                 f"unknown option {option}; --help lists ours, and any field of TrainingArguments can be given"
@@ -81,4 +116,23 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
             raise argparse.ArgumentError(None, f"{left[0]} belongs to no option")
     except argparse.ArgumentError as error:
         raise InputError(f"the training options {' '.join(tokens)} do not fit: {error}") from error
-    return {name: getattr(parsed, name) for name in names}
+    given = {name: getattr(parsed, name) for name in names}
+    _check_training_values(given)
+    return given
+
+
+def _check_training_values(given: Mapping[str, Any]) -> None:
+    """Refuse what ``TrainingArguments`` takes and training stumbles over, minutes later or never."""
+    for name, value in given.items():
+        if name.endswith("_token"):
+            raise InputError(
+                f"{name} is a secret, and result files and model cards hold the command; leave it out, and set "
+                "HF_TOKEN in the environment instead"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be a finite number")
+    for pair in (given.get("optim_args") or "").split(","):
+        if pair and pair.count("=") != 1:
+            raise InputError(f"optim_args holds {pair!r}; write NAME=VALUE,NAME=VALUE")
+    if given.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise InputError("deepspeed is not installed; run `pip install deepspeed`, or leave out --deepspeed")

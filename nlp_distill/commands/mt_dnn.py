@@ -2,15 +2,19 @@
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from nlp_distill.commands.suite import (
+    ENSEMBLE_SEED,
     check_suite_unpublished,
     describe_suite,
     find_encoder,
+    finish_students,
     load_suite,
     publish_suite,
+    read_own_tasks,
     read_teachers,
     show_suite,
 )
@@ -22,17 +26,25 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from nlp_distill.pipelines.mt_dnn import distill_mt_dnn
 
-    config = configure_mt_dnn(options)
-    suite = load_suite(options)
-    plain = {**config.describe(), **describe_suite(options)}
-    written = {arm: name for arm, name in METHODS.items() if arm == "student" or not config.given}
-    check_suite_unpublished(options, written, config.seeds, plain)
+    config, own = configure_mt_dnn(options), read_own_tasks(options)
+    suite = load_suite(options, own)
+    plain = {**config.describe(), **describe_suite(options, own)}
+    check_suite_unpublished(options, plan_results(config, suite.data), plain)
     described = {"config": plain, "command": options.command_line}
     results = distill_mt_dnn(
         config, suite, find_encoder(options), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, METHODS)
+    finish_students(options, results, "student")
     show_suite(results)
+
+
+def plan_results(config, tasks: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Method, task and seed of every result that a run publishes."""
+    seeds = {"student": config.seeds}
+    if not config.given:
+        seeds |= {"multitask": config.teacher_seeds, "ensemble": (ENSEMBLE_SEED,)}
+    return [(METHODS[arm], task, seed) for task in tasks for arm, own in seeds.items() for seed in own]
 
 
 def configure_mt_dnn(options: argparse.Namespace):

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.export import MAX_LENGTH
@@ -100,10 +101,10 @@ def export_for_now(name: str, folder: Path, trust_remote_code: bool) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     from nlp_distill.export import export_model
-    from nlp_distill.models import count_positions, load_classifier, load_pretrained
+    from nlp_distill.models import check_vocabulary, count_positions, load_classifier, load_pretrained
     from nlp_distill.students import BiLSTMForSequenceClassification, MultiTaskConfig
 
-    code = {"trust_remote_code": trust_remote_code}
+    code: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     config = load_pretrained(AutoConfig, name, **code)
     if isinstance(config, MultiTaskConfig):
         task = config.list_heads()[0].name
@@ -113,6 +114,7 @@ def export_for_now(name: str, folder: Path, trust_remote_code: bool) -> None:
         )
     model = load_classifier(name, **code)
     tokenizer = load_pretrained(AutoTokenizer, name, **code)
+    check_vocabulary(model, tokenizer)
     length = min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     is_pair = model.config.pair if isinstance(model, BiLSTMForSequenceClassification) else None
     export_model(model, tokenizer, folder, max_length=length, is_pair=is_pair)

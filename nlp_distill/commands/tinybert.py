@@ -6,26 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.commands.bilstm import show_results
+from nlp_distill.commands.bilstm import describe_teacher_task, show_results
 from nlp_distill.commands.general import choose_shape
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.push import push_student
 from nlp_distill.tasks import TaskData
-
-# Training options of the prediction stage and the baselines; the intermediate stage evaluates and selects nothing.
-PREDICTION_ALONE = frozenset(
-    {
-        "num_train_epochs",
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "eval_strategy",
-        "eval_steps",
-        "load_best_model_at_end",
-        "metric_for_best_model",
-        "greater_is_better",
-    }
-)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,12 +22,15 @@ def run(options: argparse.Namespace) -> None:
 
     config = configure_tinybert(options)
     data = load_data(options)
+    code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     general = drop_place(config.general) if config.general else None
     plain = config.describe() | {
         "teacher": drop_place(options.teacher),
         "general": general,
         "transfer_set": config.plan_transfer_set(data.task).describe(),
         **config.describe_training(data.task),
+        **describe_teacher_task(options),
     }
     described = {"config": plain, "command": options.command_line}
     shape = dataclasses.asdict(read_student_shape(config))
@@ -60,10 +49,11 @@ def run(options: argparse.Namespace) -> None:
         given = ([methods[arm]], data.task.name, config.seeds, own, options.overwrite)
         check_unpublished(options.results_dir, *given)
     results = distill_tinybert(
-        config, data, options.teacher, Path(options.output), described, options.overwrite
+        config, data, options.teacher, Path(options.output), described, options.overwrite, task
     )
     distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
     publish_runs(options, results, data, methods, distilled, described, configs)
+    push_student(options, results)
     show_results(results)
 
 
@@ -84,7 +74,7 @@ def configure_tinybert(options: argparse.Namespace):
     Raises:
         InputError: for settings that do not go together.
     """
-    from nlp_distill.pipelines.tinybert_config import TinyBERTDistillation
+    from nlp_distill.pipelines.tinybert_config import BASELINES, PREDICTION_ALONE, TinyBERTDistillation
 
     given = {
         name: getattr(options, name)
@@ -112,7 +102,7 @@ def configure_tinybert(options: argparse.Namespace):
         share_projection=options.share_projection,
         transfer_set=choose_word_replacement(config.transfer_set, options),
         seeds=tuple(options.seeds or config.seeds),
-        baselines=not options.no_baseline,
+        baselines=() if options.no_baseline else BASELINES,
         baseline_learning_rates=tuple(options.baseline_learning_rates or ()),
         intermediate_training=intermediate,
         prediction_training=options.training,

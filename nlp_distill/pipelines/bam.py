@@ -30,7 +30,15 @@ from nlp_distill.limits import check_whole
 from nlp_distill.multitask import BAM_EXPONENT, MixedTaskSampler, MultiTaskRows, SingleTaskSampler
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TeacherAnnealing
 from nlp_distill.optim import DECAY
-from nlp_distill.pipelines.multitask import Labels, Recipe, Suite, finish, label_tasks, train_model
+from nlp_distill.pipelines.multitask import (
+    Labels,
+    Recipe,
+    Suite,
+    check_training,
+    label_tasks,
+    train_model,
+)
+from nlp_distill.pipelines.multitask_results import finish
 from nlp_distill.training import MAX_SEED
 
 COMBINATIONS = ("single", "multi", "single-single", "multi-multi", "single-multi")
@@ -87,7 +95,7 @@ class BAM:
             raise InputError(
                 f"the layerwise decay is {self.layerwise_decay}; give a factor above 0 and up to 1 (0.9 in the paper)"
             )
-        if self.exponent < 0:
+        if not 0 <= self.exponent < float("inf"):
             raise InputError(f"the exponent of task sampling is {self.exponent}; give 0 (uniform) or more")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds are {self.seeds}; give one or more, each once")
@@ -97,6 +105,15 @@ class BAM:
             raise InputError(
                 f"teachers of single tasks are given, but {self.combination} has none; leave them out"
             )
+
+    def check_training(self, folder: Path) -> None:
+        """Refuse training arguments before any work.
+
+        Raises:
+            InputError: naming what does not fit.
+        """
+        for training in ({**SINGLE, **self.single_training}, {**MULTI, **self.multi_training}):
+            check_training(training, folder)
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain values."""
@@ -133,6 +150,7 @@ def distill_bam(
             f"a teacher is given for {unknown[0]}, which is no task here; give {', '.join(suite.data)}"
         )
     stages = _Stages(config, suite, encoder, Path(output_dir), overwrite)
+    config.check_training(stages.output)
     teachers, _, students = config.combination.rpartition("-")
     arms: dict[str, list[dict[str, Any]]] = {}
     labels = Labels()

@@ -25,7 +25,7 @@ from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.hashes import hash_file
 from nlp_distill.labelling import load_labelled
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
@@ -56,6 +56,8 @@ def distill_bilstm(
     described: Mapping[str, Any],
     overwrite: bool = False,
     timings: Mapping[str, float] | None = None,
+    teacher_task: str | None = None,
+    rows_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Make the transfer set, label it, train the students, score them beside the teacher, and write the results.
 
@@ -64,21 +66,26 @@ def distill_bilstm(
     Args:
         config: the settings.
         data: the task. Validation selects, test is reported.
-        teacher_path: a model fine-tuned on the task: folder or hub name.
+        teacher_path: a model fine-tuned on the task, or a multi-task model: folder or hub name.
         output_dir: where everything goes.
         described: the settings and the command as plain values, kept in the results.
         overwrite: make again what was made with other settings.
         timings: seconds of work before this, by name, to stand among the run's own.
+        teacher_task: which task of a multi-task teacher, where it has another name there.
+        rows_dir: where the teacher's scores, the transfer set and its labels go, for runs that share them; ``None``
+            for ``output_dir``.
 
     Returns:
         The content of ``results.json``.
     """
     output, task = Path(output_dir), data.task
+    shared = output if rows_dir is None else rows_dir
     code = {"trust_remote_code": config.trust_remote_code}
-    teacher = load_classifier(teacher_path, **code)
+    teacher = load_classifier(teacher_path, teacher_task or task.name, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
     check_max_length(teacher, config.max_length)
+    check_vocabulary(teacher, tokenizer)
     for training in (config.training, {**config.training, **config.baseline_training}):
         make_training_arguments(  # likewise
             TRAINING, training, output / "checkpoints", config.seeds[0], task.metrics
@@ -87,10 +94,10 @@ def distill_bilstm(
     check_results_are_ours(output, overwrite)
     prints = data.fingerprints()
 
-    stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite)
-    teacher_scores = score_teacher(teacher, tokenizer, data, config.max_length, output, prints, overwrite)
-    transfer_set = make_transfer_set(config.transfer_set, data, output, prints, overwrite)
-    labelling = label_transfer_set(teacher, tokenizer, data, config.max_length, output, overwrite)
+    stages = _Stages(config, data, teacher, tokenizer, output, prints, overwrite, shared)
+    teacher_scores = score_teacher(teacher, tokenizer, data, config.max_length, shared, prints, overwrite)
+    transfer_set = make_transfer_set(config.transfer_set, data, shared, prints, overwrite)
+    labelling = label_transfer_set(teacher, tokenizer, data, config.max_length, shared, overwrite)
     arms = {"student_without_teacher": stages.train_baseline} if config.baseline else {}
     arms["student"] = stages.train_student
     runs = {arm: [train(seed) for seed in config.seeds] for arm, train in arms.items()}
@@ -118,6 +125,7 @@ class _Stages:
     output: Path
     prints: Mapping[str, Any]
     overwrite: bool
+    shared: Path  # the folder that holds the teacher's scores, the transfer set and its labels
 
     @property
     def task(self) -> Task:
@@ -132,12 +140,12 @@ class _Stages:
 
     def train_student(self, seed: int) -> dict[str, Any]:
         """The distilled student of one seed."""
-        table = load_labelled(labelled_file(self.output), self.task.labels)
+        table = load_labelled(labelled_file(self.shared), self.task.labels)
         alpha = self.config.hard_weight
         objective: Objective = LogitRegression(1 - alpha)
         if alpha:
             objective = objective + HardLabels(alpha)
-        inputs = {"labels": hash_file(labelled_file(self.output))}
+        inputs = {"labels": hash_file(labelled_file(self.shared))}
         return self._train("student", seed, self.config.training, objective, table, inputs)
 
     def train_baseline(self, seed: int) -> dict[str, Any]:
@@ -213,7 +221,7 @@ class _Stages:
         logits = predict_splits(student, student_tokenizer, self.data, self.config.max_length)
         if is_main_process():
             save_logits(folder / "logits.npz", logits)
-        scores = describe_test(self.data, logits, load_teacher_logits(self.output))
+        scores = describe_test(self.data, logits, load_teacher_logits(self.shared))
         scores["validation_score"] = trained["validation_score"]
         return scores | describe_size(student, folder) | {"path": str(folder)}
 

@@ -70,6 +70,9 @@ class TransferSetConfig:
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}
 
 
+WIDEST = 65_536  # units of a layer; a number with a few zeros too many fills the memory before it fails
+
+
 @dataclass(frozen=True)
 class BiLSTMDistillation:
     """Settings of the pipeline; the defaults are the paper's.
@@ -110,9 +113,9 @@ class BiLSTMDistillation:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        check_whole("hidden_size", self.hidden_size, at_least=1)
+        check_whole("hidden_size", self.hidden_size, at_least=1, at_most=WIDEST)
         if self.head_size is not None:
-            check_whole("head_size", self.head_size, at_least=1)
+            check_whole("head_size", self.head_size, at_least=1, at_most=WIDEST)
         check_whole("embedding_channels", self.embedding_channels, at_least=1, at_most=2)
         check_share("dropout", self.dropout, below_one=True)
         check_share("hard_weight", self.hard_weight)

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp_distill.encoding import encode_rows
 from nlp_distill.limits import check_whole
-from nlp_distill.models import check_max_length, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_pretrained
 from nlp_distill.tasks import TaskData
 from nlp_distill.trainer import DistillationTrainer
 from nlp_distill.training import (
@@ -86,6 +86,7 @@ def finetune(config: FinetuneConfig, data: TaskData, output_dir: str | Path) -> 
         **code,
     )
     check_max_length(model, config.max_length)
+    check_vocabulary(model, tokenizer)
     trainer = DistillationTrainer(
         model=model,
         args=args,

@@ -28,7 +28,7 @@ from nlp_distill.batching import DistillationCollator
 from nlp_distill.evaluation import describe_size
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.limits import check_whole
-from nlp_distill.models import check_max_length, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_pretrained
 from nlp_distill.objectives import DistilBERT, MiniLM, MiniLMv2, Objective, TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.processes import is_main_process
@@ -142,6 +142,7 @@ def distill_general(
     teacher = (load_masked_lm if config.is_masked_lm else load_encoder)(teacher_path, code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     check_max_length(teacher, config.max_length)
+    check_vocabulary(teacher, tokenizer)
     make_student(config, teacher)  # refuses shapes and objectives that do not fit before any work
 
     def pack(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,15 @@ from nlp_distill.evaluation import load_logits
 from nlp_distill.limits import check_whole
 from nlp_distill.multitask import MultiTaskRows, SingleTaskSampler
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets
-from nlp_distill.pipelines.multitask import Labels, Recipe, Suite, finish, label_tasks, train_model
+from nlp_distill.pipelines.multitask import (
+    Labels,
+    Recipe,
+    Suite,
+    check_training,
+    label_tasks,
+    train_model,
+)
+from nlp_distill.pipelines.multitask_results import finish
 from nlp_distill.pipelines.scoring import describe_test
 from nlp_distill.training import MAX_SEED
 
@@ -87,6 +95,26 @@ class MTDNN:
         for seed in self.seeds:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED - self.teachers)
 
+    @property
+    def teacher_seeds(self) -> tuple[int, ...]:
+        """The seeds of the teachers that are trained here."""
+        first = max(self.seeds) + 1
+        return () if self.given else tuple(range(first, first + self.teachers))
+
+    def check_training(self, folder: Path) -> None:
+        """Refuse training arguments before any work.
+
+        Raises:
+            InputError: naming what does not fit.
+        """
+        for training in ({**TRAINING, **self.training}, {**FINE_TUNING, **self.fine_tuning}):
+            check_training(training, folder)
+        if self.training.get("eval_strategy") == "no" and self.kept < self.teachers and not self.given:
+            raise InputError(
+                f"of {self.teachers} teachers the best {self.kept} on validation are kept, and --eval-strategy is no; "
+                "leave it out, or keep all"
+            )
+
     def list_teacher_tasks(self, suite: Suite) -> list[str]:
         """The tasks that have soft targets.
 
@@ -133,6 +161,7 @@ def distill_mt_dnn(
         The content of ``results.json``, and under ``runs`` the entry of every arm, seed and task.
     """
     stages = _Stages(config, suite, encoder, Path(output_dir), overwrite)
+    config.check_training(stages.output)
     taught = config.list_teacher_tasks(suite)
     arms: dict[str, list[dict[str, Any]]] = {}
     if config.given:
@@ -140,9 +169,7 @@ def distill_mt_dnn(
     else:
         models = stages.train_teachers()
         arms["multitask"] = [run["entries"] for run in models]
-        kept = sorted(models, key=lambda run: run["training"]["validation_score"], reverse=True)[
-            : config.kept
-        ]
+        kept = keep_best(models, config.kept)
         tuned = {name: [stages.fine_tune(run, name) for run in kept] for name in taught}
         arms["ensemble"] = [stages.score_ensemble(tuned, kept)]
         teachers = {name: [run["path"] for run in runs] for name, runs in tuned.items()}
@@ -150,6 +177,14 @@ def distill_mt_dnn(
     labels = average_labels(labels, config.average)
     arms["student"] = [stages.train_student(labels, seed)["entries"] for seed in config.seeds]
     return finish(stages.output, "MT-DNN", suite, arms, config.seeds, described)
+
+
+def keep_best(models: Sequence[dict[str, Any]], kept: int) -> list[dict[str, Any]]:
+    """The best models by average validation score, best first; all of them as they are where none was scored."""
+    scores = [run["training"]["validation_score"] for run in models]
+    if None in scores:
+        return list(models)
+    return sorted(models, key=lambda run: run["training"]["validation_score"], reverse=True)[:kept]
 
 
 def average_labels(labels: Labels, average: str) -> Labels:
@@ -190,16 +225,15 @@ class _Stages:
 
     def train_teachers(self) -> list[dict[str, Any]]:
         """K multi-task models on labels, each with a seed and a dropout of its own."""
-        first = max(self.config.seeds) + 1
         return [
             self._train(
                 list(self.suite.data),
                 Labels(),
                 f"teacher-{number}",
-                first + number,
+                seed,
                 dropout=self.config.dropouts[number % len(self.config.dropouts)],
             )
-            for number in range(self.config.teachers)
+            for number, seed in enumerate(self.config.teacher_seeds)
         ]
 
     def fine_tune(self, run: Mapping[str, Any], name: str) -> dict[str, Any]:

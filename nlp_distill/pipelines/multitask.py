@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,20 +23,22 @@ from nlp_distill.evaluation import describe_size, load_logits, save_logits
 from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.labelling import compute_logits
 from nlp_distill.limits import check_whole
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.multitask import MultiTaskRows
 from nlp_distill.multitask_trainer import MultiTaskTrainer, SamplerFactory
 from nlp_distill.objectives import Objective, PerTask
 from nlp_distill.pipelines.scoring import describe_test, predict_splits
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import collect_versions, describe_selection, merge_seeds
-from nlp_distill.stages import announce, run_stage, write_json, write_whole
+from nlp_distill.stages import run_stage
 from nlp_distill.students import MultiTaskConfig, MultiTaskModel, TaskHead
+from nlp_distill.students.multitask import check_task_name
 from nlp_distill.tasks import TaskData
 from nlp_distill.teachers import Teacher, match_labels, read_labels
 from nlp_distill.training import MIN_LENGTH, make_training_arguments, train_and_save
 
 NEVER_AVERAGED = frozenset({"wnli"})  # its dev set contradicts its train set; papers leave it out
+# What the Trainer logs: a task of that name would write over it.
+LOGGED = frozenset({"loss", "score", "learning_rate", "grad_norm", "epoch", "step"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Suite:
         trust_remote_code: run code that comes with encoders and teachers.
 
     Raises:
-        InputError: for no task, a doubled task that has no pairs, or a task without rows to select on.
+        InputError: for no task, a name that no task can have, a doubled task that has no pairs, or a task without rows
+            to select on.
     """
 
     data: Mapping[str, TaskData]
@@ -66,9 +68,16 @@ class Suite:
             raise InputError("there are no tasks; give one or more")
         check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
         for name, data in self.data.items():
+            check_task_name(name)
+            if name in LOGGED:
+                raise InputError(f"a task cannot be called {name}, which training logs; give it another name")
             if not len(data.validation):
                 raise InputError(f"task {name} has no rows to select on; give it a validation split")
-        for name in sorted(self.doubled & set(self.data)):
+        for name in sorted(self.doubled):
+            if name not in self.data:
+                raise InputError(
+                    f"task {name} is to be doubled, but is none here; give any of {', '.join(self.data)}"
+                )
             if not self.data[name].task.is_pair:
                 raise InputError(
                     f"task {name} has one text a row, so there is nothing to swap; do not double it"
@@ -164,6 +173,31 @@ class Labels:
     fingerprints: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_training(training: Mapping[str, Any], folder: Path) -> None:
+    """Refuse training arguments that no training of several tasks can have, before any work.
+
+    Args:
+        training: fields of ``TrainingArguments``.
+        folder: where the run goes.
+
+    Raises:
+        InputError: as :func:`nlp_distill.training.make_training_arguments`; and for checkpoints that are to be chosen
+            by anything but the average score.
+    """
+    chooses = str(training.get("metric_for_best_model", "score")).removeprefix("eval_")
+    if chooses != "score":
+        raise InputError(
+            f"metric_for_best_model is {chooses}, which several tasks do not have in common; give score, the average "
+            "of their scores"
+        )
+    if training.get("eval_strategy") == "no" and training.get("load_best_model_at_end", True):
+        raise InputError(
+            "eval_strategy is no, so that no checkpoint is the best; add --load-best-model-at-end false to keep the "
+            "last weights"
+        )
+    make_training_arguments({}, training, folder / "checkpoints", 0, ("score",))
+
+
 def train_model(
     suite: Suite,
     recipe: Recipe,
@@ -183,6 +217,7 @@ def train_model(
     def build(folder: Path) -> dict[str, Any]:
         args = make_training_arguments({}, recipe.training, folder / "checkpoints", seed, ("score",))
         model = make_model(encoder, recipe, suite.code)
+        check_vocabulary(model, suite.tokenizer)
         rows = {
             name: suite.encode(name, suite.list_train(name), labels.logits.get(name)) for name in recipe.names
         }
@@ -268,11 +303,7 @@ def load_teacher(path: str | Path, name: str, suite: Suite) -> PreTrainedModel:
     Raises:
         InputError: for a multi-task model without the task, or a classifier with other labels.
     """
-    config = load_pretrained(AutoConfig, path, **suite.code)
-    if isinstance(config, MultiTaskConfig):
-        model = load_pretrained(AutoModel, path).for_task(name)
-    else:
-        model = load_classifier(path, **suite.code)
+    model = load_classifier(path, name, **suite.code)
     match_labels(suite.data[name].task.labels, read_labels(model.config))
     check_max_length(model, suite.max_length)
     if hash_tokenizer(load_pretrained(AutoTokenizer, path)) != hash_tokenizer(suite.tokenizer):
@@ -340,92 +371,3 @@ def describe_source(encoder: str | Path, code: Mapping[str, bool]) -> dict[str, 
     return {
         "weights": hash_weights(model, without=info["missing_keys"])
     }  # what is missing is drawn at random
-
-
-# ---- results --------------------------------------------------------------------------------------------------------
-
-
-def collect_arms(suite: Suite, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Blocks a task and averages over tasks, from ``{arm: [{task: entry} a seed]}``.
-
-    An arm may lack tasks; its average is given where it has every averaged one.
-    """
-    tasks = {
-        name: {
-            "metric": suite.data[name].task.metrics[0],
-            "models": {
-                arm: merge_seeds([run[name] for run in runs]) for arm, runs in arms.items() if name in runs[0]
-            },
-        }
-        for name in suite.data
-    }
-    averages = {}
-    for arm, runs in arms.items():
-        if suite.averaged <= set(runs[0]):
-            scores = [fmean(run[name]["score"] for name in suite.averaged) for run in runs]
-            averages[arm] = {"score": fmean(scores), "scores": scores}
-    return {"tasks": tasks, "averages": averages, "averaged_over": sorted(suite.averaged)}
-
-
-def write_multitask_results(output: Path, results: Mapping[str, Any]) -> str:
-    """Write ``results.json`` and ``results.md``; returns the Markdown."""
-    page = render_multitask(results)
-    if is_main_process():
-        write_json(output / "results.json", results)
-        write_whole(output / "results.md", page)
-    return page
-
-
-def render_multitask(results: Mapping[str, Any]) -> str:
-    """A table with a row for each model and a column for each task."""
-    names = list(results["tasks"])
-    arms = list(dict.fromkeys(arm for block in results["tasks"].values() for arm in block["models"]))
-    lines = [
-        f"# {results['title']}: scores on the test splits",
-        "",
-        "| model | "
-        + " | ".join(f"{name} ({results['tasks'][name]['metric']})" for name in names)
-        + " | average |",
-        "|---|" + "---:|" * (len(names) + 1),
-    ]
-    for arm in arms:
-        models = [results["tasks"][name]["models"].get(arm) for name in names]
-        cells = ["" if model is None else f"{100 * model['score']:.1f}" for model in models]
-        average = results["averages"].get(arm)
-        cells.append("" if average is None else f"**{100 * average['score']:.1f}**")
-        lines.append(f"| {arm.replace('_', ' ')} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        f"The average is over {', '.join(results['averaged_over'])}; seeds of the students: "
-        f"{', '.join(map(str, results['seeds']))}.",
-        *(
-            f"Checkpoints of {name} were selected on {describe_selection(chosen)}."
-            for name, chosen in results["selected_on"].items()
-            if chosen != "train"
-        ),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def finish(
-    output: Path,
-    title: str,
-    suite: Suite,
-    arms: Mapping[str, Sequence[Mapping[str, Any]]],
-    seeds: Sequence[int],
-    described: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Put the results of a run together, write them, and return them with ``runs`` by arm and seed."""
-    results = {
-        "title": title,
-        **collect_arms(suite, arms),
-        "seeds": list(seeds),
-        "selected_on": {name: data.selected_on for name, data in suite.data.items()},
-        "data": {name: data.fingerprints() for name, data in suite.data.items()},
-        "data_source": {name: data.source for name, data in suite.data.items()},
-        "versions": collect_versions(),
-        **described,
-    }
-    announce(f"wrote {output / 'results.json'}")
-    write_multitask_results(output, results)
-    return results | {"runs": arms}

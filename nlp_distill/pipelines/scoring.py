@@ -1,6 +1,6 @@
 """What every task pipeline does with its models: logits of all reported splits, scores, and the teacher's stage."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nlp_distill.evaluation import (
     describe_scores,
     describe_size,
     load_logits,
+    make_answer,
     measure_speed,
     predict_logits,
     save_logits,
@@ -106,11 +107,20 @@ def compare_speed(
 ) -> dict[str, Any]:
     """Teacher and saved student side by side on test texts, one at a time, on the CPU or accelerator at hand."""
     student = load_pretrained(AutoModelForSequenceClassification, student_folder).to(teacher.device)
-    models = {
-        "teacher": (teacher, tokenizer),
-        "student": (student, load_pretrained(AutoTokenizer, student_folder)),
+    student_tokenizer = load_pretrained(AutoTokenizer, student_folder)
+    answers = {
+        "teacher": make_answer(teacher, tokenizer, max_length),
+        "student": make_answer(student, student_tokenizer, max_length),
     }
+    return time_models(answers, data)
+
+
+def time_models(answers: Mapping[str, Callable[[tuple[str, ...]], Any]], data: TaskData) -> dict[str, Any]:
+    """Median milliseconds of each model's answer to test texts, and how many there were."""
     rows = data.test.select(range(min(SPEED_TEXTS, len(data.test))))
     texts = [tuple(row[column] for column in data.task.text_columns) for row in rows]
-    speeds = measure_speed(models, texts, max_length)
-    return {"median_ms": speeds, "texts": len(texts), "threads": torch.get_num_threads()}
+    return {
+        "median_ms": measure_speed(answers, texts),
+        "texts": len(texts),
+        "threads": torch.get_num_threads(),
+    }

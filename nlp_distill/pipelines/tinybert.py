@@ -31,7 +31,7 @@ from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.labelling import load_labelled
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
+from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
@@ -71,16 +71,21 @@ def distill_tinybert(
     output_dir: str | Path,
     described: Mapping[str, Any],
     overwrite: bool = False,
+    teacher_task: str | None = None,
+    rows_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Make and label the transfer set, distil in two stages, train the baselines, and write the results.
 
     Args:
         config: the settings.
         data: the task. Validation selects, test is reported.
-        teacher_path: a model fine-tuned on the task: folder or hub name.
+        teacher_path: a model fine-tuned on the task, or a multi-task model: folder or hub name.
         output_dir: where everything goes; finished stages are reused, an interrupted one continues.
         described: the settings and the command as plain values, kept in the results.
         overwrite: make again what was made with other settings.
+        teacher_task: which task of a multi-task teacher, where it has another name there.
+        rows_dir: where the teacher's scores, the transfer set and its labels go, for runs that share them; ``None``
+            for ``output_dir``.
 
     Returns:
         The content of ``results.json``, and under ``runs`` the entry of every arm and seed.
@@ -89,24 +94,42 @@ def distill_tinybert(
         InputError: for a teacher of another task, a general student with another tokenizer, or shapes that do not fit.
     """
     output, task = Path(output_dir), data.task
+    shared = output if rows_dir is None else rows_dir
     code = {"trust_remote_code": config.trust_remote_code}
-    teacher = load_classifier(teacher_path, **code)
+    teacher = load_classifier(teacher_path, teacher_task or task.name, **code)
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse a teacher of another task before any work
+    if not hasattr(teacher.config, "num_hidden_layers"):
+        raise InputError(
+            f"the teacher is a {type(teacher).__name__}, which has no transformer layers that a student could learn "
+            "from; give one with a plain head (not a SAN head, not a BiLSTM)"
+        )
     max_length = config.max_length or settings_for(task).max_length
     check_max_length(teacher, max_length)
+    check_vocabulary(teacher, tokenizer)
     if config.general:
         check_same_tokenizer(config.general, tokenizer)
     prints = data.fingerprints()
     stages = _Stages(
-        config, data, teacher, tokenizer, max_length, output, prints, overwrite, output, output, config
+        config,
+        data,
+        teacher,
+        tokenizer,
+        max_length,
+        output,
+        prints,
+        overwrite,
+        root=shared,
+        source=shared,
+        states=output / STATES,
+        whole=config,
     )
     stages.check()
     check_results_are_ours(output, overwrite)
 
-    teacher_scores = score_teacher(teacher, tokenizer, data, max_length, output, prints, overwrite)
-    transfer_set = make_transfer_set(config.plan_transfer_set(task), data, output, prints, overwrite)
-    labelling = label_transfer_set(teacher, tokenizer, data, max_length, output, overwrite)
+    teacher_scores = score_teacher(teacher, tokenizer, data, max_length, shared, prints, overwrite)
+    transfer_set = make_transfer_set(config.plan_transfer_set(task), data, shared, prints, overwrite)
+    labelling = label_transfer_set(teacher, tokenizer, data, max_length, shared, overwrite)
     runs = {arm: [stages.train_arm(arm, seed) for seed in config.seeds] for arm in config.list_arms()}
     for part in config.ablations:
         runs[name_ablation(part)] = stages.ablate(part, runs)
@@ -144,6 +167,14 @@ def check_same_tokenizer(general: str, tokenizer: Any) -> None:
         )
 
 
+def hash_general(general: str) -> str:
+    """SHA-256 over the weights of a general student's encoder, those that its folder holds."""
+    model, info = load_pretrained(AutoModelForSequenceClassification, general, output_loading_info=True)
+    prefix = f"{model.base_model_prefix}."
+    random = {name.removeprefix(prefix) for name in info["missing_keys"]}
+    return hash_weights(model.base_model, without=random)
+
+
 @dataclass(frozen=True)
 class _Stages:
     """The trainings of one run, each in its own folder."""
@@ -158,6 +189,7 @@ class _Stages:
     overwrite: bool
     root: Path  # the folder that holds the teacher's scores
     source: Path  # the folder that holds the transfer set and its labels
+    states: Path  # the folder that keeps the teacher's states while the run lasts
     whole: TinyBERTDistillation  # the settings before an ablation: what the teacher's states are kept for
 
     @property
@@ -196,7 +228,7 @@ class _Stages:
         stages = replace(self, config=config, output=self.output / f"without_{part}")
         if part != "augmentation":
             return [stages.train_arm("student", seed) for seed in self.config.seeds]
-        stages = replace(stages, source=stages.output)
+        stages = replace(stages, source=stages.output, states=stages.output / STATES)
         settings, given = config.plan_transfer_set(self.task), (self.data, stages.output)
         made = make_transfer_set(settings, *given, self.prints, self.overwrite)
         label_transfer_set(
@@ -247,12 +279,7 @@ class _Stages:
         if "general" in self.config.without:
             return {"start": "random"}
         if self.config.general:
-            model, info = load_pretrained(
-                AutoModelForSequenceClassification, self.config.general, output_loading_info=True
-            )
-            prefix = f"{model.base_model_prefix}."
-            random = {name.removeprefix(prefix) for name in info["missing_keys"]}
-            return {"start": hash_weights(model.base_model, without=random)}
+            return {"start": hash_general(self.config.general)}
         return {"start": "teacher"}
 
     def _after_intermediate(self, seed: int):
@@ -374,7 +401,7 @@ class _Stages:
         gigabytes = measure_states(self.teacher.config, parts, int(rows.offsets[-1])) / 1e9
         if uses < 2 or gigabytes > self.config.teacher_cache_gb:
             return rows
-        folder = self.source / STATES
+        folder = self.states
 
         def build(folder: Path) -> dict[str, Any]:
             write_states(self.teacher, rows, self.tokenizer, parts, folder)

@@ -16,6 +16,7 @@ from data_augment.masked_lm import MaskedLMCandidates
 from data_augment.rules import CANDIDATES, ReplaceRule, Rule, check_iterations, combine_rules
 from nlp_distill.layer_map import LayerMap, uniform
 from nlp_distill.limits import check_positive, check_whole
+from nlp_distill.pipelines.bilstm_config import TransferSetConfig
 from nlp_distill.results import drop_place
 from nlp_distill.students import SMALL_3X312, Shape
 from nlp_distill.tasks import Task
@@ -72,7 +73,22 @@ PREDICTION: dict[str, Any] = {
     "lr_scheduler_type": "linear",  # authors' code
     "warmup_steps": 0.1,  # authors' code
 }
-ARMS = ("student_without_teacher", "general_only", "intermediate_only", "student")
+# Training options of the prediction stage and the baseline; the intermediate stage evaluates and selects nothing.
+PREDICTION_ALONE = frozenset(
+    {
+        "num_train_epochs",
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "eval_strategy",
+        "eval_steps",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+    }
+)
+BASELINES = ("student_without_teacher", "general_only", "intermediate_only")
+ARMS = (*BASELINES, "student")
 # What can be left out: terms of the intermediate stage, stages, and what comes before them.
 ABLATIONS = ("attention", "hidden", "embedding", "prediction", "general", "intermediate", "augmentation")
 
@@ -160,11 +176,11 @@ class TinyBERTDistillation:
         layer_map: which teacher layer each student layer learns from.
         relation_heads: compare relations instead of attention scores, where head counts differ.
         share_projection: one projection for all layers, as in the paper.
-        transfer_set: how the transfer set is made.
+        transfer_set: how the transfer set is made: by word replacement as in the paper, or as for the BiLSTM.
         temperature: tau of the prediction loss (section 4.2: 1).
         seeds: one student for each.
-        baselines: also fine-tune the same student on the labels: from random weights, from the general student, and
-            after the intermediate stage.
+        baselines: also fine-tune the same student on the labels, any of ``BASELINES``: from random weights, from the
+            general student (or the start that was cut from the teacher), and after the intermediate stage.
         max_length: tokens a row; ``None`` for the task's.
         intermediate_training: fields of ``TrainingArguments`` over ``INTERMEDIATE`` and the task's epochs.
         prediction_training: the same over ``PREDICTION``; the baselines have them too.
@@ -183,10 +199,10 @@ class TinyBERTDistillation:
     layer_map: LayerMap = uniform
     relation_heads: int | None = None
     share_projection: bool = False
-    transfer_set: WordReplacement = WordReplacement()
+    transfer_set: WordReplacement | TransferSetConfig = WordReplacement()
     temperature: float = 1.0
     seeds: tuple[int, ...] = (0,)
-    baselines: bool = True
+    baselines: tuple[str, ...] = BASELINES
     max_length: int | None = None
     intermediate_training: Mapping[str, Any] = field(default_factory=dict)
     prediction_training: Mapping[str, Any] = field(default_factory=dict)
@@ -198,8 +214,10 @@ class TinyBERTDistillation:
     def __post_init__(self) -> None:
         for part in self.ablations:
             self._check_ablation(part)
-        if self.teacher_cache_gb < 0:
+        if not self.teacher_cache_gb >= 0:  # a NaN is neither
             raise InputError(f"teacher_cache_gb is {self.teacher_cache_gb}; give 0 or more")
+        for arm in set(self.baselines) - set(BASELINES):
+            raise InputError(f"baseline {arm}: there is no such one; give any of {', '.join(BASELINES)}")
         unknown = sorted(set(self.without) - set(ABLATIONS))
         if unknown:
             raise InputError(
@@ -235,14 +253,14 @@ class TinyBERTDistillation:
 
     def list_arms(self) -> list[str]:
         """The models that a run trains, in the order of the results."""
-        skipped = set() if self.baselines else set(ARMS[:-1])
+        skipped = set(BASELINES) - set(self.baselines)
         if "general" in self.without:
             skipped.add("general_only")  # the same as without the teacher
         if self.without & {"intermediate", "prediction"}:
             skipped.add("intermediate_only")  # the stage is left out, or is what the student itself has
         return [arm for arm in ARMS if arm not in skipped]
 
-    def plan_transfer_set(self, task: Task) -> WordReplacement:
+    def plan_transfer_set(self, task: Task) -> WordReplacement | TransferSetConfig:
         """The transfer set's settings for this task: its number of copies, or none in the ablation."""
         if "augmentation" in self.without:
             return replace(self.transfer_set, n_iter=0, unlabelled_n_iter=0)

@@ -42,7 +42,10 @@ class TeacherWordPieces:
     def build(self, teacher: PreTrainedModel, tokenizer, texts: Iterable[str]) -> tuple[Any, torch.Tensor]:
         """The student's tokenizer and (vocabulary, size) matrix."""
         trimmed, kept_ids = trim_vocabulary(tokenizer, texts, max_size=self.vocabulary_size)
-        return trimmed, embeddings_from_teacher(teacher, kept_ids, min(self.size, teacher.config.hidden_size))
+        vectors: Any = (
+            teacher.get_input_embeddings()
+        )  # not the config's width: ELECTRA's and a SAN head's differ
+        return trimmed, embeddings_from_teacher(teacher, kept_ids, min(self.size, vectors.weight.shape[1]))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from nlp_distill.tasks import TaskData
 
 EXAMPLES = 10  # rows that are shown where teacher and student disagree
 BINS = 10  # of the calibration plot
+NEEDED = ("metric", "data", "seeds", "timings_s", "versions")
+NEEDED_OF_MODELS = ("score", "metrics", "parameters", "bytes")
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,17 @@ def collect_run(folder: str | Path, data: TaskData | None = None) -> Run:
         raise InputError(
             f"{folder} holds no results.json; give the --output folder of a distill or finetune run"
         )
-    results = json.loads((path / "results.json").read_text(encoding="utf-8"))
-    if "models" not in results or "task" not in results:
+    try:
+        results = json.loads((path / "results.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path / 'results.json'} is no JSON ({error}); run the command that made it again"
+        ) from None
+    if not isinstance(results, dict) or "models" not in results or "task" not in results:
         raise InputError(
             f"{folder} holds results of several tasks or of none; give the folder of a run of one task"
         )
+    _check_complete(path / "results.json", results)
     curves = {arm: _read_curve(path, arm, results) for arm in results["models"] if arm != "teacher"}
     details = None
     if data is not None:
@@ -102,6 +110,17 @@ def collect_run(folder: str | Path, data: TaskData | None = None) -> Run:
         if not data.task.is_regression:
             details = _collect_details(path, results, data)
     return Run(path.name, results, {arm: curve for arm, curve in curves.items() if len(curve) > 1}, details)
+
+
+def _check_complete(path: Path, results: Mapping[str, Any]) -> None:
+    """Refuse results without what a page shows."""
+    missing = [name for name in NEEDED if name not in results]
+    for arm, model in results["models"].items() if isinstance(results["models"], dict) else ():
+        missing += [f"models.{arm}.{name}" for name in NEEDED_OF_MODELS if name not in model]
+    if missing or not results["models"]:
+        raise InputError(
+            f"{path} lacks {missing[0] if missing else 'models'}; give the --output folder of a finished run"
+        )
 
 
 def _read_curve(path: Path, arm: str, results: Mapping[str, Any]) -> list[tuple[float, float]]:

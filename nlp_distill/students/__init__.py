@@ -4,6 +4,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from .bilstm import LARGE, SMALL, BiLSTMConfig, BiLSTMForSequenceClassification
 from .build import build_bilstm, count_parameters
+from .compact_bert import CompactBertConfig, CompactBertForSequenceClassification
 from .embeddings import embeddings_from_glove, embeddings_from_teacher
 from .from_teacher import (
     SMALL_2X128,
@@ -20,6 +21,10 @@ from .vocabulary import trim_vocabulary, word_tokenizer
 
 AutoConfig.register(BiLSTMConfig.model_type, BiLSTMConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(BiLSTMConfig, BiLSTMForSequenceClassification, exist_ok=True)
+AutoConfig.register(CompactBertConfig.model_type, CompactBertConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(
+    CompactBertConfig, CompactBertForSequenceClassification, exist_ok=True
+)
 AutoConfig.register(SANConfig.model_type, SANConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(SANConfig, SANForSequenceClassification, exist_ok=True)
 AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig, exist_ok=True)
@@ -34,6 +39,8 @@ __all__ = [
     "TINYBERT_6",
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
+    "CompactBertConfig",
+    "CompactBertForSequenceClassification",
     "MultiTaskConfig",
     "MultiTaskModel",
     "SANConfig",

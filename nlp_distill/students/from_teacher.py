@@ -15,6 +15,9 @@ from nlp_distill.internals import find_attention_layers, get_projection
 from nlp_distill.layer_map import LayerMap, uniform
 from nlp_distill.limits import check_whole
 
+# Beyond any model of today: a number with a few zeros too many fills the memory before it fails.
+LARGEST = {"layers": 1_000, "hidden": 65_536, "heads": 1_024, "ffn": 1_048_576}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -27,7 +30,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads", "ffn"):
-            check_whole(name, getattr(self, name), at_least=1)
+            check_whole(name, getattr(self, name), at_least=1, at_most=LARGEST[name])
         if self.hidden % self.heads:
             raise InputError(
                 f"hidden is {self.hidden} and heads {self.heads}; the heads must divide the hidden size"
@@ -82,6 +85,11 @@ def student_from_teacher(
     Example:
         >>> student = student_from_teacher(teacher, Shape(layers=3, hidden=312, heads=12, ffn=1200))  # doctest: +SKIP
     """
+    if getattr(teacher.config, "head_size", None) is not None:
+        raise InputError(
+            f"{type(teacher).__name__} has heads of a size of their own, which no student can be cut from; take the "
+            "model that it was made from"
+        )
     own = read_shape(teacher.config)
     shape = own if shape is None else shape
     if not random:
@@ -101,11 +109,16 @@ def read_shape(config: PreTrainedConfig) -> Shape:
         config.num_hidden_layers,
         config.hidden_size,
         config.num_attention_heads,
-        getattr(config, _ffn_name(config)),
+        getattr(config, name_ffn_size(config)),
     )
 
 
-def _ffn_name(config: PreTrainedConfig) -> str:
+def name_ffn_size(config: PreTrainedConfig) -> str:
+    """The field of a config that holds the inner size of the feed-forward nets.
+
+    Raises:
+        InputError: if it has none.
+    """
     name = next((name for name in ("intermediate_size", "hidden_dim") if hasattr(config, name)), None)
     if name is None:
         raise InputError(
@@ -131,7 +144,7 @@ def _resize(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     ):  # ELECTRA: no projection between the two
         new.embedding_size = shape.hidden
     new.num_hidden_layers, new.hidden_size, new.num_attention_heads = shape.layers, shape.hidden, shape.heads
-    setattr(new, _ffn_name(config), shape.ffn)
+    setattr(new, name_ffn_size(config), shape.ffn)
     new.name_or_path = ""
     return new
 
@@ -168,7 +181,7 @@ class _Shrinking:
                 self._fill_layer(layer, other_layers[self.sources[number] - 1])
 
     def _fill_layer(self, layer: nn.Module, source: nn.Module) -> None:
-        attention = {id(weight) for part in _attention_linears(layer) for weight in part.parameters()}
+        attention = {id(weight) for part in find_attention_linears(layer) for weight in part.parameters()}
         units = self._choose_units(source)
         sources = dict(source.named_parameters())
         for name, weight in layer.named_parameters():
@@ -176,7 +189,7 @@ class _Shrinking:
                 weight.copy_(self._shrink(name, sources[name], units))
         heads_fit = self.shape.heads == self.own.heads and self.shape.hidden <= self.own.hidden
         if heads_fit:
-            self._fill_attention(_attention_linears(layer), _attention_linears(source))
+            self._fill_attention(find_attention_linears(layer), find_attention_linears(source))
 
     def _shrink(self, name: str, source: Tensor, units: Tensor | None) -> Tensor:
         """A weight with every axis of the teacher's width multiplied by P, and that of the units cut to ``units``."""
@@ -191,7 +204,7 @@ class _Shrinking:
         return result.to(source.dtype)
 
     def _choose_units(self, source: nn.Module) -> Tensor:
-        inner, outer = _ffn_linears(source)
+        inner, outer = find_ffn_linears(source)
         importance = inner.weight.norm(dim=1) * outer.weight.norm(dim=0)
         return importance.topk(self.shape.ffn).indices.sort().values
 
@@ -260,7 +273,7 @@ def find_layers(model: PreTrainedModel) -> list[nn.Module]:
     return list(next(stack for stack in stacks if len(stack) == depth and find_attention_layers(stack[0])))
 
 
-def _attention_linears(layer: nn.Module) -> list[nn.Linear]:
+def find_attention_linears(layer: nn.Module) -> list[nn.Linear]:
     """Query, key, value and output linear layers of a transformer layer's self-attention."""
     [attention] = find_attention_layers(layer)
     inner = [get_projection(attention, kind) for kind in ("queries", "keys", "values")]
@@ -270,9 +283,9 @@ def _attention_linears(layer: nn.Module) -> list[nn.Linear]:
     return [*inner, output]
 
 
-def _ffn_linears(layer: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+def find_ffn_linears(layer: nn.Module) -> tuple[nn.Linear, nn.Linear]:
     """The two linear layers of a transformer layer's feed-forward net."""
-    attention = {id(linear) for linear in _attention_linears(layer)}
+    attention = {id(linear) for linear in find_attention_linears(layer)}
     inner, outer = (m for m in layer.modules() if isinstance(m, nn.Linear) and id(m) not in attention)
     return inner, outer
 

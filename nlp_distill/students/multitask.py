@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class TaskHead:
         head: ``plain`` (the encoder's usual classifier) or ``san`` (pairs with classes, on a transformer).
 
     Raises:
-        InputError: for a SAN head where it does not fit.
+        InputError: for a name that no head can have, or a SAN head where it does not fit.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TaskHead:
     head: str = "plain"
 
     def __post_init__(self) -> None:
+        check_task_name(self.name)
         if self.head not in HEADS:
             raise InputError(f"the head of {self.name} is {self.head!r}; give one of {', '.join(HEADS)}")
         if self.head == "san" and not (self.is_pair and self.labels):
@@ -60,6 +62,19 @@ class TaskHead:
     def num_labels(self) -> int:
         """Width of the output: classes, 1 for a regression."""
         return len(self.labels) or 1
+
+
+def check_task_name(name: str) -> None:
+    """Refuse a name that cannot be that of a module and of a folder.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict(), name):
+        raise InputError(
+            f"a task cannot be called {name!r} (letters, digits, _ and - make a name, and some, such as 'type' or "
+            "'values', mean something to torch); give it another name"
+        )
 
 
 class MultiTaskConfig(PreTrainedConfig):

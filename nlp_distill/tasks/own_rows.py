@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_augment.errors import InputError
-from data_augment.rows import read_rows
+from data_augment.rows import find_problem, read_rows
 from nlp_distill.tasks.labels import parse_label
 from nlp_distill.tasks.splits import Row
 from nlp_distill.tasks.task import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+PLAIN = (str, int, float, Decimal, date)  # what can be a text or a label; a list or bytes cannot
+DATASET_FILES = ("state.json", "dataset_dict.json")  # one of them is in what save_to_disk wrote
 
 
 @dataclass
@@ -35,7 +40,16 @@ class OwnReader:
         """
         needed = (*self.text_columns, self.label_column) if labelled else self.text_columns
         rows = []
+        where = f"{source} " if isinstance(source, str | Path) else ""
         for number, record in self._records(source, needed):
+            if unusable := [name for name in needed if not isinstance(record[name], PLAIN)]:
+                if not self.skip_bad_rows:
+                    raise InputError(
+                        f"{where}row {number}: column {unusable[0]!r} holds a {type(record[unusable[0]]).__name__}, "
+                        "which is no text, label or number; --skip-bad-rows drops such rows"
+                    )
+                self.counts["skipped_bad_rows"] += 1
+                continue
             texts = tuple(str(record[column]).strip() for column in self.text_columns)
             rows.append(Row(number, texts, record[self.label_column] if labelled else record.get("id")))
         return rows
@@ -55,7 +69,7 @@ class OwnReader:
                 f"the data set has no column {missing[0]!r}; it has {', '.join(source.column_names)}"
             )
         for number, record in enumerate(_name_classes(source, self.label_column), start=1):
-            empty = [name for name in needed if record[name] is None or not str(record[name]).strip()]
+            empty = [name for name in needed if find_problem(record, [name])]
             if not empty:
                 yield number, record
             elif self.skip_bad_rows:
@@ -70,9 +84,13 @@ class OwnReader:
             InputError: for a label outside the task, by row number.
         """
         labelled = []
+        known: dict[str, int | float] = {}  # there are far fewer labels than rows
         for row in rows:
             try:
-                labelled.append(row._replace(label=parse_label(row.label, task.labels)))
+                text = str(row.label).strip()
+                if text not in known:
+                    known[text] = parse_label(text, task.labels)
+                labelled.append(row._replace(label=known[text]))
             except InputError as error:
                 if not self.skip_bad_rows:
                     raise InputError(
@@ -88,18 +106,19 @@ def open_splits(path: str | Path) -> Mapping[str, str | Path | Dataset]:
     """Return a file as ``{"train": path}``, a ``datasets`` directory as its splits (a nameless one as train).
 
     Raises:
-        InputError: if the path is a directory that ``save_to_disk`` did not write.
+        InputError: if the path is a directory that ``save_to_disk`` did not write, or a damaged one.
     """
     if not Path(path).is_dir():
         return {"train": path}
     from datasets import DatasetDict, load_from_disk
 
+    if not any((Path(path) / name).is_file() for name in DATASET_FILES):
+        raise InputError(f"{path} is no datasets directory; give a file, or what save_to_disk wrote")
     try:
         loaded = load_from_disk(str(path))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} is no datasets directory; give a file, or what save_to_disk wrote"
-        ) from None
+    except Exception as error:  # a damaged directory makes datasets and pyarrow fail in ways without number
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the datasets directory {path} cannot be read ({reason}); save it again") from error
     return loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
 
 

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from data_augment.errors import InputError
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
+LONGEST_NAME = 100  # bytes of a task's name
 FINGERPRINT_BATCH = 10_000  # rows hashed at a time; part of the definition of the fingerprint
 
 
@@ -24,6 +27,9 @@ class Task:
         text_pair_column: column of the second text, ``None`` for single sentences.
         labels: label names in index order; ``()`` makes the task a regression.
         metrics: metric names of :mod:`nlp_distill.metrics`; the first one is the task's score.
+
+    Raises:
+        InputError: for a name that is no file name.
     """
 
     name: str
@@ -31,6 +37,14 @@ class Task:
     text_pair_column: str | None
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        is_path = self.name in ("", ".", "..") or not set("/\\").isdisjoint(self.name)
+        if is_path or not self.name.isprintable() or len(self.name.encode()) > LONGEST_NAME:
+            raise InputError(
+                f"the task is called {self.name!r}; files are named after it, so give --task a name without slashes "
+                f"and of at most {LONGEST_NAME} letters"
+            )
 
     @property
     def text_columns(self) -> tuple[str, ...]:

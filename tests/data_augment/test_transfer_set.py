@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import types
 from pathlib import Path
 
 import datasets
@@ -14,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_augment import InputError, MaskRule, NgramRule, PosRule, read_rows, write_transfer_set
-from data_augment.blocks import vary_blocks
+from data_augment.blocks import BlockVarier, vary_blocks
+from data_augment.rules import combine_rules
 from data_augment.scan import BLOCK_ROWS
+from data_augment.tag_counts import TagCounter
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MASK_ALL = (MaskRule(1.0),)
@@ -437,10 +438,17 @@ def test_an_input_that_changes_between_the_passes_is_noticed(tmp_path: Path, ini
     assert os.listdir(tmp_path) == ["in.jsonl"]
 
 
+class Deadly:
+    """Ends the process that unpickles it: the worker."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
 def test_a_dead_worker_is_a_clear_error() -> None:
-    dying = types.SimpleNamespace(vary=os._exit)  # a worker's first "block" is its exit status
+    varier = BlockVarier(TagCounter().make_table(), combine_rules([MaskRule()]), seed=0)
     with pytest.raises(InputError, match="a worker died"):
-        list(vary_blocks([3], dying, 2))
+        list(vary_blocks([Deadly()], varier, 2))
 
 
 def test_ngram_only_and_mask_only_sets_need_no_tagger(tmp_path: Path) -> None:

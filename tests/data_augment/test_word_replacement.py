@@ -194,7 +194,7 @@ def test_the_command_line_says_where_candidates_came_from(
     [
         (["--mlm", "x"], "--mlm and --glove-file belong to --method tinybert"),
         (["--method", "tinybert", "--p-replace", "2"], "p_replace is 2.0"),
-        (["--method", "tinybert", "--num-candidates", "0", "--glove-file", "GLOVE"], "k is 0"),
+        (["--method", "tinybert", "--num-candidates", "0", "--glove-file", "GLOVE"], "num_candidates is 0"),
         (["--method", "tinybert", "--glove-file", "missing.txt"], "GloVe file missing.txt does not exist"),
         (
             ["--method", "tinybert", "--glove-file", "GLOVE", "--mlm", "missing"],

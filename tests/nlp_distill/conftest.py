@@ -1,7 +1,12 @@
 """A task of our own in files, a teacher of it, and the command line as tests call it."""
 
 import csv
+import os
 import random
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +56,54 @@ def data_options(own_files):
 
 
 @pytest.fixture(scope="session")
+def suite_file(own_files):
+    """Three tasks of those files: films (classes), pairs (classes of two texts) and words (values of two texts)."""
+    columns = {
+        "films": {"label_column": "label"},
+        "pairs": {"text_pair_column": "second"},
+        "words": {"text_pair_column": "second", "label_column": "score"},
+    }
+    lines = []
+    for name, more in columns.items():
+        files = {f"{split}_file": f"{split}.csv" for split in ("train", "validation", "test")}
+        lines += [f"[{name}]", *(f'{k} = "{v}"' for k, v in {**files, "text_column": "text", **more}.items())]
+    path = own_files / "suite.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def launch_two_processes():
+    """``launch_two_processes(script, *arguments)``: a Python script in two processes that ``accelerate`` starts.
+
+    ``accelerate launch --cpu --num_processes 2`` needs an MPI launcher for its second process and quietly starts one
+    without it; ``--multi_gpu`` starts both, on the processor (gloo) where the training arguments say ``use_cpu``.
+    """
+
+    def launch(script, *arguments):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", 0))
+            except OSError as error:
+                pytest.skip(f"two processes cannot talk to each other here: {error}")
+            port = probe.getsockname()[1]
+        command = [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+            *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+            *("--main_process_port", str(port), str(script), *map(str, arguments)),
+        ]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+
+    return launch
+
+
+@pytest.fixture(scope="session")
 def run_cli():
     """``run_cli("label", "--output", path, ...)`` runs the command in this process and returns the exit code."""
     from nlp_distill.cli import main
@@ -97,3 +150,55 @@ def distill_arguments(data_options, teacher_folder):
 def distill(run_cli, distill_arguments):
     """``distill(output, *more)`` runs the command of ``distill_arguments`` and returns the exit code."""
     return lambda *given, **named: run_cli(*distill_arguments(*given, **named))
+
+
+class FakeHub:
+    """Stands for the hub's client; ``uploads`` holds repository and {file: content} of every commit."""
+
+    def __init__(self):
+        self.created, self.uploads, self.refuses, self.asked = [], [], None, 0
+
+    def HfApi(self, *arguments, **named):
+        assert not arguments and not named  # no token is handed around
+        return self
+
+    def whoami(self):
+        import huggingface_hub
+
+        self.asked += 1
+        if self.refuses == "login":
+            raise huggingface_hub.errors.LocalTokenNotFoundError(
+                "Token is required, but no token found.\nmore"
+            )
+        return {"name": "me"}
+
+    def create_repo(self, repo_id, *, private=None, exist_ok=False):
+        assert exist_ok
+        import huggingface_hub
+
+        self.created.append((repo_id, private))
+        full = repo_id if "/" in repo_id else f"me/{repo_id}"
+        return huggingface_hub.RepoUrl(f"https://huggingface.co/{full}")
+
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+        from huggingface_hub.utils import filter_repo_objects
+
+        if self.refuses == "upload":
+            raise ConnectionError("the line is dead")
+        folder = Path(folder_path)
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        sent = sorted(filter_repo_objects(files, allow_patterns=allow_patterns))
+        self.uploads.append((repo_id, {name: (folder / name).read_bytes() for name in sent}))
+
+
+@pytest.fixture
+def fake_hub(monkeypatch):
+    """A hub that answers and keeps what it is sent; the network is not touched."""
+    import huggingface_hub
+
+    from nlp_distill import hub
+
+    fake = FakeHub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", fake.HfApi)
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
+    return fake

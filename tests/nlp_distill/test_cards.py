@@ -58,6 +58,53 @@ def test_custom_students_say_what_to_import(results, tmp_path, kind, imports):
     assert "text_pair" in pair and "text_pair" not in card
 
 
+def read_front(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_glue_is_named_as_the_hub_has_it_and_files_of_ones_own_are_not(results, tmp_path):
+    folder, student = write_config(tmp_path, "bert"), results["models"]["student"]
+    own = read_front(render_card(results | {"task": "mnli"}, student, 3, folder))
+    assert "datasets" not in own and own["model-index"][0]["results"][0]["dataset"]["type"] == "mnli"
+    glue = results | {"task": "mnli", "data_source": "GLUE folder, mnli"}
+    fields = read_front(render_card(glue, student, 3, folder))
+    assert fields["datasets"] == ["nyu-mll/glue"] and fields["metrics"] == ["accuracy"]
+    dataset = fields["model-index"][0]["results"][0]["dataset"]
+    assert dataset["config"] == "mnli" and dataset["split"] == "validation_matched"
+
+
+def test_the_teacher_is_linked_by_its_hub_name_and_never_by_a_folder(results, tmp_path):
+    folder, models = write_config(tmp_path, "bert"), results["models"]
+
+    def render(path):
+        teacher = models["teacher"] | {"path": path}
+        return render_card(results | {"models": models | {"teacher": teacher}}, models["student"], 3, folder)
+
+    linked = render("textattack/bert-base-uncased-SST-2")
+    assert read_front(linked)["base_model"] == "textattack/bert-base-uncased-SST-2"
+    for place in (str(tmp_path), "./runs/teacher", "runs/demo/teacher"):
+        card = render(place)
+        assert "base_model" not in read_front(card) and str(tmp_path) not in card
+        assert "Teacher: `" in card
+
+
+def test_the_card_goes_by_the_name_on_the_hub_and_holds_all_settings(results, tmp_path):
+    described = results | {"config": {"hidden_size": 150, "training": {"learning_rate": 1.0}}}
+    student, folder = results["models"]["student"], write_config(tmp_path, "bert")
+    card = render_card(described, student, 3, folder, "me/films")
+    assert read_front(card)["model-index"][0]["name"] == "films" and '"me/films")' in card
+    settings = json.loads(re.search(r"```json\n(.*?)```", card, re.S)[1])
+    assert settings == described["config"]
+
+
+def test_a_spacy_student_says_how_spacy_loads_it(results, tmp_path):
+    (tmp_path / "config.cfg").write_text("")
+    card = render_card(results, results["models"]["student"], 3, tmp_path, "me/films")
+    assert read_front(card)["library_name"] == "spacy" and "pipeline(" not in card
+    assert 'spacy.load(snapshot_download("me/films"))' in card
+    assert f'spacy.load("{tmp_path.name}")' in render_card(results, results["models"]["student"], 3, tmp_path)
+
+
 def test_a_run_leaves_a_card_whose_code_runs(run_cli, data_options, teacher_folder, tmp_path, monkeypatch):
     shape = ["--hidden-size", 4, "--embedding-size", 4, "--n-iter", 1, "--pos-tagger", "textblob"]
     training = ["--max-length", 32, "--num-train-epochs", 1]

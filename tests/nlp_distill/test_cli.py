@@ -34,6 +34,9 @@ COMMANDS = [
     ["distill", "tinybert"],
     ["distill", "mt-dnn"],
     ["distill", "bam"],
+    ["fit"],
+    ["distill", "spacy"],
+    ["hand-over"],
     ["export"],
     ["serve"],
     ["benchmark"],
@@ -88,7 +91,11 @@ def test_every_command_explains_itself(command: list[str], capsys: pytest.Captur
     out, err = capsys.readouterr()
     assert stop.value.code == 0 and err == ""
     assert out.startswith(f"usage: nlp-distill {' '.join(command)}")
-    loads_code = command not in (["benchmark"], ["report"])  # they take models and results of our own making
+    loads_code = command not in (
+        ["hand-over"],
+        ["benchmark"],
+        ["report"],
+    )  # they take what is of our own making
     assert ("--trust-remote-code" in out) == loads_code
 
 
@@ -130,6 +137,8 @@ def test_training_arguments_left_out_are_left_out() -> None:
         (["--optim", "adadelta"], "invalid choice: 'adadelta'"),
         (["stray"], "unknown option stray;"),
         (["--output-dir", "elsewhere"], "unknown option --output-dir;"),
+        (["--hub-token", "hf_x"], "--hub-token is not taken: a token on the command line"),
+        (["--hub_strategy=every_save"], "--hub-strategy is not taken: the finished model is uploaded once"),
     ],
 )
 def test_wrong_training_arguments_are_named(tokens: list[str], message: str) -> None:

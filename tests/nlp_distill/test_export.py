@@ -22,7 +22,14 @@ from nlp_distill import export
 from nlp_distill.export import export_model
 from nlp_distill.onnx_ops import fused_attention
 from nlp_distill.runtime import Classifier
-from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification, MultiTaskModel, TaskHead
+from nlp_distill.students import (
+    BiLSTMConfig,
+    BiLSTMForSequenceClassification,
+    CompactBertConfig,
+    CompactBertForSequenceClassification,
+    MultiTaskModel,
+    TaskHead,
+)
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
@@ -45,6 +52,10 @@ def build(kind, tokenizer, make_bert):
         return DistilBertForSequenceClassification(
             DistilBertConfig(dim=16, hidden_dim=16, n_heads=2, n_layers=2, **size)
         )
+    if kind == "compact bert":
+        shape = TINY | {"num_attention_heads": 3, "head_size": 4, "embedding_size": 6}
+        config = CompactBertConfig(initializer_range=0.2, **shape, **size)
+        return CompactBertForSequenceClassification(config)
     shape = {"embedding_size": 8, "hidden_size": 8, "head_size": 8, "ignored_token_ids": [2, 3]}
     return BiLSTMForSequenceClassification(BiLSTMConfig(pair="pair" in kind, **shape, **size))
 
@@ -74,7 +85,7 @@ def torch_logits(folder, texts):
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "bilstm"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "bilstm", "compact bert"])
 def test_every_student_answers_from_its_file_as_in_torch(save, run_cli, tmp_path, kind):
     student, output = save(kind), tmp_path / "exported"
     assert run_cli("export", student, "--output", output) == 0

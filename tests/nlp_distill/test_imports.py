@@ -24,7 +24,7 @@ LAYERS = [
     {"batching", "encoding", "multitask"},
     {"teachers"},
     {"labelling", "teacher_states"},
-    {"evaluation", "export", "trainer"},
+    {"compression", "evaluation", "export", "handover", "trainer"},
     {"benchmark", "cards", "report", "serve"},
     {"multitask_trainer"},
     {"training"},
@@ -150,7 +150,7 @@ def loaded_by(code):
     return {name.partition(".")[0] for name in json.loads(output.splitlines()[-1])}
 
 
-HEAVY = {"torch", "transformers", "datasets", "pandas", "sklearn", "nltk", "textblob", "pyarrow"}
+HEAVY = {"torch", "transformers", "datasets", "pandas", "sklearn", "nltk", "textblob", "pyarrow", "spacy"}
 
 
 @pytest.mark.parametrize(

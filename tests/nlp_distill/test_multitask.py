@@ -118,3 +118,8 @@ def test_nothing_to_draw_from_is_refused(make_rows, tokenizer):
         MixedTaskSampler([3, 0])
     with pytest.raises(InputError, match=r"give 0 \(uniform\) or more"):
         MixedTaskSampler([3], -1)
+    with pytest.raises(InputError, match="give 0"):
+        MixedTaskSampler([3], float("nan"))
+    with pytest.raises(InputError, match="too large for"):
+        MixedTaskSampler([3, 1000], 500)
+    assert MixedTaskSampler([3, 1000], 0).probabilities.tolist() == [0.5, 0.5]

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from transformers import TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from data_augment.errors import InputError
+from nlp_distill import multitask_trainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import encode_rows
 from nlp_distill.multitask import MixedTaskSampler, MultiTaskRows, SingleTaskSampler
@@ -130,6 +132,13 @@ TASKS = {
 }
 
 
+EVERY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+SAMPLERS = {
+    "mixed": lambda rows, step, seed: MixedTaskSampler(rows.sizes, 0.75, seed),
+    "single": lambda rows, step, seed: SingleTaskSampler(rows.sizes, step, seed, rows.lengths),
+}
+
+
 @pytest.fixture
 def data(make_rows, tokenizer):
     rows = {
@@ -141,14 +150,14 @@ def data(make_rows, tokenizer):
 
 @pytest.fixture
 def make_trainer(data, make_bert, tokenizer, tmp_path):
-    def make(output="out", sampler=None, decay=None, **settings):
+    def make(output="out", sampler=None, decay=None, validation=None, **settings):
         heads = [TaskHead("films", ("bad", "good")), TaskHead("length", (), is_pair=True)]
         torch.manual_seed(0)
         return MultiTaskTrainer(
             model=MultiTaskModel.from_encoder(make_bert(), heads),
             objective=PerTask([HardLabels(), HardLabels()], [2, 0]),
-            sampler=sampler or (lambda rows, step, seed: MixedTaskSampler(rows.sizes, 0.75, seed)),
-            validation=data,
+            sampler=SAMPLERS[sampler or "mixed"],
+            validation=validation or data,
             tasks=TASKS,
             averaged=frozenset(TASKS),
             layerwise_decay=decay,
@@ -160,25 +169,26 @@ def make_trainer(data, make_bert, tokenizer, tmp_path):
                 report_to="none",
                 disable_tqdm=True,
                 per_device_train_batch_size=8,
-                eval_strategy="epoch",
-                save_strategy="epoch",
                 logging_steps=5,
                 learning_rate=3e-3,
-                load_best_model_at_end=True,
-                metric_for_best_model="score",
-                **({"num_train_epochs": 4} | settings),
+                **(
+                    EVERY_EPOCH
+                    | {
+                        "num_train_epochs": 4,
+                        "load_best_model_at_end": True,
+                        "metric_for_best_model": "score",
+                    }
+                    | settings
+                ),
             ),
         )
 
     return make
 
 
-@pytest.mark.parametrize("kind", ["mixed", "single"])
+@pytest.mark.parametrize("kind", SAMPLERS)
 def test_both_tasks_are_learnt_and_scored_on_their_own_rows(make_trainer, data, kind):
-    def sampler(rows, step, seed):
-        return SingleTaskSampler(rows.sizes, step, seed, rows.lengths)
-
-    trainer = make_trainer(sampler=sampler if kind == "single" else None, num_train_epochs=12)
+    trainer = make_trainer(sampler=kind, num_train_epochs=12)
     before = trainer.evaluate()
     assert set(before) >= {"eval_films", "eval_length", "eval_score"}
     assert before["eval_score"] == pytest.approx((before["eval_films"] + before["eval_length"]) / 2)
@@ -199,11 +209,12 @@ def test_labels_travel_beside_a_regression_without_loss(data, tokenizer):
     assert batch["token_type_ids"].shape == batch["input_ids"].shape
 
 
-def test_a_resumed_run_ends_at_the_same_weights(make_trainer, tmp_path):
-    whole = make_trainer("whole")
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(make_trainer, kind):
+    every_7 = {"eval_strategy": "steps", "eval_steps": 7, "save_strategy": "steps", "save_steps": 7}
+    whole = make_trainer("whole", kind, **every_7)
     whole.train()
-    first = make_trainer("parts")
-    first.args.max_steps = -1
+    first = make_trainer("parts", kind, **every_7)
 
     class Stop(Exception):
         pass
@@ -212,19 +223,65 @@ def test_a_resumed_run_ends_at_the_same_weights(make_trainer, tmp_path):
 
     def stop(*given, **more):
         steps.append(1)
-        if len(steps) > 25:
+        if len(steps) > 25:  # ten steps are an epoch; the last checkpoint is that of step 21
             raise Stop
         return step(*given, **more)
 
     first.training_step = stop
     with pytest.raises(Stop):
         first.train()
-    second = make_trainer("parts")
+    second = make_trainer("parts", kind, **every_7)
     second.train(resume_from_checkpoint=True)
+    assert second.state.global_step == whole.state.global_step == 40
     for (name, own), other in zip(
         second.student.state_dict().items(), whole.student.state_dict().values(), strict=True
     ):
         assert torch.equal(own, other), name
+
+
+def test_a_task_is_scored_on_its_own_rows_and_no_others(
+    make_trainer, data, make_rows, tokenizer, monkeypatch
+):
+    """Other rows of one task change its own score alone, and every row that is read is one of the task's."""
+    trainer = make_trainer()
+    before = trainer.evaluate()
+    seen = []
+    original = multitask_trainer.compute_logits
+
+    def spy(teacher, rows, collator):
+        seen.append((teacher.models[0], rows))
+        return original(teacher, rows, collator)
+
+    monkeypatch.setattr(multitask_trainer, "compute_logits", spy)
+    other = [dict(row, label=1 - row["label"]) for row in make_rows(48, 1)]
+    swapped = data | {"films": encode_rows(other, tokenizer, TASKS["films"].text_columns, 48)}
+    trainer.validation = swapped
+    after = trainer.evaluate()
+    assert after["eval_length"] == before["eval_length"]
+    assert after["eval_films"] == pytest.approx(1 - before["eval_films"])
+    read = [
+        (model is trainer.student.get_classifier(name), rows is swapped[name])
+        for (model, rows), name in zip(seen, TASKS, strict=True)
+    ]
+    assert read == [(True, True)] * 2
+
+
+def test_a_checkpoint_may_be_chosen_by_the_average_or_a_task_but_not_by_a_loss(make_trainer):
+    with pytest.raises(
+        InputError, match="metric_for_best_model is loss; give score, the average over tasks, or one"
+    ):
+        make_trainer(metric_for_best_model="loss")
+    trainer = make_trainer(metric_for_best_model="films", num_train_epochs=3)
+    trainer.train()
+    scores = [entry["eval_films"] for entry in trainer.state.log_history if "eval_films" in entry]
+    assert trainer.state.best_metric == max(scores)
+
+
+def test_without_evaluation_the_last_weights_stay(make_trainer):
+    none = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    trainer = make_trainer(num_train_epochs=1, metric_for_best_model=None, **none)
+    trainer.train()
+    assert not any("eval_score" in entry for entry in trainer.state.log_history)
 
 
 def test_layerwise_rates_reach_the_optimiser(make_trainer):

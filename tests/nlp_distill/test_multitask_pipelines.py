@@ -1,5 +1,6 @@
 """MT-DNN and BAM from the command line, on a made-up GLUE folder: what is trained, averaged, published and refused."""
 
+import dataclasses
 import json
 import random
 
@@ -9,6 +10,9 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from data_augment.errors import InputError
+from nlp_distill.commands import bam as bam_commands
+from nlp_distill.commands import mt_dnn as mt_dnn_commands
+from nlp_distill.commands import suite as suite_commands
 from nlp_distill.evaluation import load_logits
 from nlp_distill.pipelines import bam, mt_dnn
 from nlp_distill.pipelines.multitask import Suite, label_tasks
@@ -259,7 +263,107 @@ def test_labels_of_a_task_are_made_once_and_follow_its_teacher(glue, encoder_fol
     assert (tmp_path / "labels" / "rte" / "logits.npz").stat().st_mtime_ns == before
 
 
+# ---- evaluation and selection ---------------------------------------------------------------------------------------
+
+
+def test_without_evaluation_nothing_is_selected_and_the_results_are_whole(distill, tmp_path):
+    none = ["--eval-strategy", "no", "--load-best-model-at-end", "false"]
+    assert distill("bam", "--combination", "multi", *none, tasks=("cola", "rte")) == 0
+    results = read(tmp_path / "run")
+    assert set(results["averages"]) == {"multi"}
+    assert results["tasks"]["rte"]["models"]["multi"]["validation_score"] is None
+    given = ["--num-teachers", 2, "--no-fine-tuning", *none]
+    assert distill("mt-dnn", *given, "--keep", 2, tasks=("cola", "rte"), output=tmp_path / "kept") == 0
+    assert list(read(tmp_path / "kept")["averages"]) == ["multitask", "ensemble", "student"]
+
+
+# ---- published results ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (
+            ["mt-dnn", "--num-teachers", 2, "--no-fine-tuning", "--seeds", 0, 3],
+            {"multitask": {4, 5}, "mt_dnn_ensemble": {0}, "mt_dnn_kd": {0, 3}},
+        ),
+        (["bam", "--single-epochs", 1, "--seeds", 1, 2], {"bam_single_teacher": {1}, "bam": {1, 2}}),
+    ],
+)
+def test_results_of_other_settings_are_refused_before_the_work_whoever_s_seed_they_have(
+    distill, tmp_path, capsys, monkeypatch, command, expected
+):
+    results_dir = tmp_path / "results"
+    planned = []
+    original = suite_commands.check_suite_unpublished
+
+    def spy(options, plan, config):
+        planned[:] = plan
+        return original(options, plan, config)
+
+    for module in (bam_commands, mt_dnn_commands):
+        monkeypatch.setattr(module, "check_suite_unpublished", spy)
+    given = [*command, "--results-dir", results_dir]
+    assert distill(*given, tasks=("cola", "rte")) == 0
+    written = {path.relative_to(results_dir).with_suffix("").parts for path in results_dir.rglob("*.json")}
+    assert written == {(method, task, str(seed)) for method, task, seed in planned}
+    assert written == {
+        (m, t, str(s)) for m, seeds in expected.items() for t in ("cola", "rte") for s in seeds
+    }
+
+    # Any one of them of other settings is enough; one of a seed that the run does not write is none of its business.
+    other = ["--learning-rate", "2e-4", "--output", tmp_path / "other"]
+    for method, seeds in expected.items():
+        for seed in seeds:
+            only = tmp_path / f"{method}-{seed}"
+            (only / method / "rte").mkdir(parents=True)
+            published = (results_dir / method / "rte" / f"{seed}.json").read_text()
+            (only / method / "rte" / f"{seed}.json").write_text(published)
+            capsys.readouterr()
+            assert distill(*command, "--results-dir", only, *other, tasks=("cola", "rte")) == 2
+            assert f"{seed}.json holds the result of other settings" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_result_that_the_run_does_not_write_is_no_obstacle(glue, tmp_path):
+    """Teachers that are given publish nothing, and a seed that is not asked for stays."""
+    config = bam.BAM(teachers={"rte": "somewhere"}, seeds=(0, 1))
+    assert bam_commands.plan_results(config, ["rte", "cola"]) == [
+        ("bam", "rte", 0),
+        ("bam", "rte", 1),
+        ("bam_single_teacher", "cola", 0),
+        ("bam", "cola", 0),
+        ("bam", "cola", 1),
+    ]
+    given = mt_dnn.MTDNN(given={"rte": ["somewhere"]})
+    assert mt_dnn_commands.plan_results(given, ["rte"]) == [("mt_dnn_kd", "rte", 0)]
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_a_multi_task_teacher_of_other_tasks_is_refused_with_those_it_has(distill, tmp_path, capsys):
+    assert distill("bam", "--combination", "multi", tasks=("cola", "stsb")) == 0
+    model = tmp_path / "run" / "student-all-seed0"
+    for method in ("bam", "mt-dnn"):
+        capsys.readouterr()
+        given = ["--teachers", f"rte={model}", f"cola={model}", "--single-epochs", 1][
+            : 3 + 2 * (method == "bam")
+        ]
+        assert distill(method, *given, tasks=("rte", "cola"), output=tmp_path / method) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error == f"error: {model} was not trained on rte; name one of its tasks: cola, stsb"
+        assert not list((tmp_path / method).glob("student*"))
+
+
+def test_a_task_without_rows_to_select_on_is_refused(glue, encoder_folder):
+    data = load_task("rte", data_dir=glue)
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    without = dataclasses.replace(data, validation=data.validation.select([]))
+    with pytest.raises(InputError, match="task rte has no rows to select on; give it a validation split"):
+        Suite({"rte": without}, tokenizer, 32)
+    with pytest.raises(InputError, match="there are no tasks"):
+        Suite({}, tokenizer, 32)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +374,7 @@ def test_labels_of_a_task_are_made_once_and_follow_its_teacher(glue, encoder_fol
         (["bam", "--doubled", "cola"], "nothing to swap"),
         (["bam", "--layerwise-decay", 0], "give a factor above 0 and up to 1"),
         (["bam", "--sampling-exponent", -1], "give 0 (uniform) or more"),
+        (["bam", "--sampling-exponent", "nan"], "give 0 (uniform) or more"),
         (["bam", "--teachers", "rte"], "give TASK=DIR"),
         (["bam", "--teachers", "mnli={encoder}"], "which is no task here; give cola, rte, stsb"),
         (["bam", "--teachers", "rte={encoder}", "rte={encoder}"], "BAM takes one a task"),
@@ -281,6 +386,28 @@ def test_labels_of_a_task_are_made_once_and_follow_its_teacher(glue, encoder_fol
         (["mt-dnn", "--teacher-tasks", "mnli"], "mnli is no task of this run"),
         (["mt-dnn", "--san", "cola"], "made for pairs of texts with classes"),
         (["mt-dnn", "--seeds", 0, 0], "give one or more, each once"),
+        (["bam", "--metric-for-best-model", "loss"], "give score, the average of their scores"),
+        (["mt-dnn", "--metric-for-best-model", "rte"], "give score, the average of their scores"),
+        (["bam", "--learning-rate", 0], "learning_rate is 0"),
+        (
+            [
+                "mt-dnn",
+                "--num-teachers",
+                2,
+                "--keep",
+                1,
+                "--eval-strategy",
+                "no",
+                "--load-best-model-at-end",
+                "no",
+            ],
+            "the best 1 on validation are kept",
+        ),
+        (
+            ["bam", "--eval-strategy", "no"],
+            "add --load-best-model-at-end false to keep the last weights",
+        ),
+        (["bam", "--doubled", "mnli"], "--doubled names mnli, which is no task here"),
     ],
 )
 def test_settings_that_do_not_fit_get_one_line(distill, encoder_folder, tmp_path, capsys, command, message):
@@ -289,3 +416,35 @@ def test_settings_that_do_not_fit_get_one_line(distill, encoder_folder, tmp_path
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
     assert not list((tmp_path / "run").glob("student*"))
+
+
+def test_the_student_of_all_tasks_goes_to_the_hub_with_its_card(fake_hub, distill, tmp_path):
+    import yaml
+
+    given = ["--combination", "multi", "--seeds", 0, 1, "--single-epochs", 1, "--push-to-hub", "me/multi"]
+    assert distill("bam", *given, tasks=("cola", "rte")) == 0
+    [(repo, files)] = fake_hub.uploads
+    _, front, body = files["README.md"].decode().split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert repo == "me/multi" and "model.safetensors" in files and not [n for n in files if n.endswith("npz")]
+    assert [result["dataset"]["config"] for result in fields["model-index"][0]["results"]] == ["cola", "rte"]
+    assert fields["datasets"] == ["nyu-mll/glue"] and str(tmp_path) not in body
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    scores = [
+        json.loads((tmp_path / "run" / f"student-all-seed{seed}" / "stage_finished.json").read_text())
+        for seed in (0, 1)
+    ]
+    means = [
+        np.mean([entry["validation_score"] for entry in found["result"]["entries"].values()])
+        for found in scores
+    ]
+    best = tmp_path / "run" / f"student-all-seed{int(np.argmax(means))}"
+    assert files["model.safetensors"] == (best / "model.safetensors").read_bytes()
+    for seed in (0, 1):
+        assert f"seed {seed}" in (tmp_path / "run" / f"student-all-seed{seed}" / "README.md").read_text()
+    assert results["config"]["combination"] == "multi"
+
+
+def test_a_model_for_each_task_is_no_one_model_to_push(fake_hub, distill, tmp_path, capsys):
+    assert distill("bam", "--combination", "single", "--push-to-hub", "me/x", tasks=("cola", "rte")) == 2
+    assert "makes a model for each task" in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -50,6 +50,13 @@ def test_an_interrupted_stage_finds_its_folder_as_it_was(folder: Path, capsys: p
     assert f"work: continuing in {folder}" in capsys.readouterr().err
 
 
+def test_a_stage_that_was_killed_while_its_first_mark_was_written_starts_again(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / f"{STARTED}.tmp").write_text("{")
+    assert run_stage("work", folder, INPUTS, Builder())["call"] == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["part1", FINISHED]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("crash"), InputError("refused"), KeyboardInterrupt()])
 def test_a_crash_leaves_no_finished_mark(folder: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):

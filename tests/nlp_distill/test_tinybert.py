@@ -319,9 +319,7 @@ def test_each_tasks_epochs_lengths_and_learning_rates_reach_the_trainer(
 
     monkeypatch.setattr(tinybert, "train_and_save", stop)
     replacement = WordReplacement(glove_file=str(glove_file))
-    config = TinyBERTDistillation(
-        shape=tinybert.Shape(1, 8, 2, 12), baselines=False, transfer_set=replacement
-    )
+    config = TinyBERTDistillation(shape=tinybert.Shape(1, 8, 2, 12), baselines=(), transfer_set=replacement)
     results = tinybert.distill_tinybert(config, data, str(tmp_path / "teacher"), tmp_path / "run", {})
     (layers, layer_rows, layer_objective), (predictions, rows, objective) = reached
     epochs, max_length, copies = papers[name]

@@ -1,15 +1,7 @@
-"""Two processes train as one does on the same rows: the objective's parameters, the logs and a resume included.
-
-``accelerate launch --cpu --num_processes 2`` needs an MPI launcher for its second process and quietly starts one
-without it; ``--multi_gpu`` starts both, on the processor (gloo) where the training arguments say ``use_cpu``.
-"""
+"""Two processes train as one does on the same rows: the objective's parameters, the logs and a resume included."""
 
 import json
-import os
 import runpy
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -99,27 +91,6 @@ def folder(tmp_path, make_bert, make_rows, tokenizer):
     return tmp_path
 
 
-def launch_two_processes(folder):
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", 0))
-        except OSError as error:
-            pytest.skip(f"two processes cannot talk to each other here: {error}")
-        port = probe.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
-        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
-        *("--main_process_port", str(port), str(folder / "train.py"), str(folder)),
-    ]
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-
-
 def read(folder, name):
     return load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text())
 
@@ -132,9 +103,9 @@ def assert_close(found, expected):
         )
 
 
-def test_two_processes_train_as_one_and_resume_as_if_they_had_never_stopped(folder):
+def test_two_processes_train_as_one_and_resume_as_if_they_had_never_stopped(folder, launch_two_processes):
     runpy.run_path(str(folder / "train.py"))["train"](folder, "one", 4, 1)
-    launch_two_processes(folder)
+    launch_two_processes(folder / "train.py", folder)
     weights, one = read(folder, "one")
     assert one["processes"] == 1 and one["steps"] == 12
     assert "objective.parts.0.projection.weight" in weights

@@ -97,6 +97,85 @@ def test_students_of_several_tasks_stand_in_one_table(render, tmp_path: Path) ->
     )
 
 
+SIX = {"cola": 0.3, "sst2_10k": 0.9, "mrpc": 0.8, "stsb": 0.85, "rte": 0.6, "qnli": 0.75}
+
+
+def test_methods_of_several_tasks_stand_in_one_table_averaged_over_six(render, tmp_path: Path) -> None:
+    sample = "GLUE folder, qnli (train is a sample, 8 of 90 rows)"
+    for task, score in SIX.items():
+        more = {"data_source": sample} if task == "qnli" else {}
+        publish(tmp_path, "teacher", task, 0, score, 1000, **more)
+        for seed in (0, 1, 2):
+            publish(tmp_path, "bam", task, seed, score + 0.02 * seed, 1000, **more)
+            publish(tmp_path, "mt_dnn_kd", task, seed, score - 0.05, 1000, **more)
+        publish(tmp_path, "mt_dnn_kd", task, 3, score - 0.05, 1000) if task == "rte" else None
+        publish(tmp_path, "bam_single_single", task, 0, score + 0.01, 1000)
+        publish(tmp_path, "mt_dnn_ensemble", task, 0, score, 1000)
+        if task != "qnli":  # not all six: no row
+            publish(tmp_path, "bam_without_annealing", task, 0, 0.99, 1000)
+            publish(tmp_path, "multitask", task, 0, 0.99, 1000)
+    publish(tmp_path, "bam", "wnli", 0, 0.5, 1000)
+    publish(tmp_path, "bam", "mnli", 0, 0.4, 1000)
+    assert (
+        render.render_tables(render.read_results(tmp_path))
+        == """\
+**Several tasks at once**
+
+| model | cola (accuracy) | sst2_10k (accuracy) | mrpc (accuracy) | stsb (accuracy) | rte (accuracy) | qnli, sample (accuracy) | average | wnli (accuracy) | mnli (accuracy) | seeds |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| teachers, one a task | 30.0 | 90.0 | 80.0 | 85.0 | 60.0 | 75.0 | **70.0** |  |  | 1 (0) |
+| MT-DNN's ensemble, the teachers' mean | 30.0 | 90.0 | 80.0 | 85.0 | 60.0 | 75.0 | **70.0** |  |  | 1 (0) |
+| MT-DNN, **distilled** from it | 25.0 | 85.0 | 75.0 | 80.0 | 55.0 | 70.0 | **65.0** |  |  | 3–4 a task |
+| BAM, **distilled** from one teacher a task | 32.0 | 92.0 | 82.0 | 87.0 | 62.0 | 77.0 | **72.0** | 50.0 | 40.0 | 3 (0, 1, 2) |
+| bam_single_single | 31.0 | 91.0 | 81.0 | 86.0 | 61.0 | 76.0 | **71.0** |  |  | 1 (0) |
+
+The average is over cola, sst2_10k, mrpc, stsb, rte, qnli.
+qnli: train is a sample, 8 of 90 rows."""  # noqa: E501  a table's row is one line
+    )
+
+
+def test_rows_of_several_tasks_come_in_the_order_of_the_methods(render, tmp_path: Path) -> None:
+    names = [*render.MULTITASK, "bam_multi", "bam_single_teacher"]
+    for task, score in SIX.items():
+        for name in reversed(names):
+            publish(tmp_path, name, task, 0, score, 1000)
+    rows = render.render_tables(render.read_results(tmp_path)).splitlines()[4:]
+    assert [row.split(" |")[0].removeprefix("| ") for row in rows[: len(names)]] == [
+        *render.MULTITASK.values(),
+        "bam_multi",
+        "bam_single_teacher",
+    ]
+    assert names[:7] == [
+        "teacher",
+        "multitask",
+        "mt_dnn_ensemble",
+        "mt_dnn_kd",
+        "bam",
+        "bam_without_annealing",
+        "bam_without_layerwise_rates",
+    ]
+
+
+def test_the_rows_are_what_the_commands_publish(render) -> None:
+    from nlp_distill.commands.bam import name_methods
+    from nlp_distill.commands.mt_dnn import METHODS
+    from nlp_distill.pipelines.bam import BAM, COMBINATIONS
+
+    published = set(METHODS.values())
+    for settings in ({}, {"annealing": False}, {"layerwise_decay": 1.0}):
+        published.add(name_methods(BAM(**settings))["student"])
+    assert published | {"teacher"} == set(render.MULTITASK)
+    others = {name for combination in COMBINATIONS for name in name_methods(BAM(combination)).values()}
+    assert all(render.is_multitask(name) for name in published | others)
+    assert not render.is_multitask("teacher") and not render.is_multitask("bilstm_distilled")
+
+
+def test_without_a_whole_row_there_is_no_table_of_several_tasks(render, tmp_path: Path) -> None:
+    publish(tmp_path, "bam", "rte", 0, 0.6, 1000)
+    publish(tmp_path, "bam", "mnli", 0, 0.6, 1000)
+    assert render.render_tables(render.read_results(tmp_path)) == ""
+
+
 def test_a_sample_of_the_official_rows_is_called_one(render, tmp_path: Path) -> None:
     source = "GLUE folder, qqp (train is a sample, 8 of 90 rows; test is a sample, 1 of 40 rows)"
     publish(tmp_path, "teacher", "qqp", 0, 0.5, 10_000_000, data_source=source)

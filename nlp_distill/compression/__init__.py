@@ -1,0 +1,1 @@
+"""Make a trained student smaller: fewer word pieces, narrower embeddings, fewer heads, units and weights."""
