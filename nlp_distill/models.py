@@ -99,7 +99,7 @@ def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:
 
 
 def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | None:
-    """Whether a classifier compares two texts, from its config alone; ``None`` where that does not say, as in plain BERTs.
+    """Whether a classifier compares two texts, as its config says; ``None`` where that is silent, as in plain BERTs.
 
     Args:
         name: a folder that ``save_pretrained`` wrote, or a hub name.
