@@ -98,6 +98,27 @@ def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:
     return tuple(head.name for head in config.list_heads()) if isinstance(config, MultiTaskConfig) else ()
 
 
+def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | None:
+    """Whether a classifier compares two texts, as its config says; ``None`` where that is silent, as in plain BERTs.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        task: of a multi-task model.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
+    from nlp_distill.students import BiLSTMConfig, MultiTaskConfig, SANConfig
+
+    config = load_pretrained(AutoConfig, name, **kwargs)
+    if isinstance(config, MultiTaskConfig):
+        return next((head.is_pair for head in config.list_heads() if head.name == task), None)
+    if isinstance(config, BiLSTMConfig):
+        return config.pair
+    return True if isinstance(config, SANConfig) else None
+
+
 def check_max_length(model, max_length: int) -> None:
     """Refuse rows of more tokens than a model has positions for; it would fail at the first long row, or guess.
 

@@ -184,7 +184,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", type=int, help="tokens a row (default: 128, or what the model has positions for)"
     )
-    parser.add_argument("--opset", type=int, default=18, help="of ONNX (default: %(default)s)")
+    parser.add_argument("--opset", type=int, default=20, help="of ONNX (default: %(default)s)")
     parser.add_argument(
         "--sample-file", metavar="FILE", help="rows that the exported model is compared (and calibrated) on"
     )

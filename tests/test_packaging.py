@@ -60,7 +60,7 @@ def required_names(requirements: list[str]) -> list[str]:
 
 
 def test_the_extras_and_both_commands_are_declared(project: dict) -> None:
-    assert {"demo", "onnx", "serve", "spacy", "test", "dev"} <= set(project["optional-dependencies"])
+    assert {"demo", "onnx", "serve", "spacy", "peers", "test", "dev"} <= set(project["optional-dependencies"])
     assert project["scripts"] == {
         "nlp-distill": "nlp_distill.cli:main",
         "data-augment": "data_augment.cli:main",

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
         count_positions,
         load_classifier,
         load_pretrained,
+        reads_pairs,
     )
     from nlp_distill.teachers import read_labels
     from nlp_distill.training import MIN_LENGTH
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)
     check_vocabulary(model, tokenizer)
-    texts, is_pair = read_samples(options, tokenizer)
+    texts, is_pair = read_samples(options, tokenizer, reads_pairs(options.student, task, **code))
     output = Path(options.output)
     make_folder(output.parent)
     settings = {
@@ -72,26 +73,35 @@ def run(options: argparse.Namespace) -> None:
     result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
     if is_main_process():
         write_json(output / "parity.json", result)
-        show(result, model, output)
+        show(result, model, output, bool(is_pair))
 
 
-def read_samples(options: argparse.Namespace, tokenizer: Any) -> tuple[list[Any], bool | None]:
+def read_samples(
+    options: argparse.Namespace, tokenizer: Any, is_pair: bool | None
+) -> tuple[list[Any], bool | None]:
     """Texts that the exported model is compared on: rows of a file, or random words of the vocabulary.
+
+    Args:
+        options: of the command.
+        tokenizer: has the vocabulary.
+        is_pair: whether the model compares two texts; ``None`` where it does not say.
 
     Returns:
         Up to ``PARITY_ROWS`` texts or pairs, and whether they are pairs (``None`` where nobody said so).
-    """
-    import numpy as np
 
+    Raises:
+        InputError: for a file without its columns or rows, or of single texts where the model compares two.
+    """
     from data_augment.rows import read_rows
 
     if options.sample_file is None:
-        source = np.random.default_rng(0)
-        words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
-        drawn = (source.choice(words, size=source.integers(1, 40)) for _ in range(100))
-        return [" ".join(row) for row in drawn], None
+        return draw_samples(tokenizer, is_pair), is_pair
     if options.text_column is None:
         raise InputError(f"{options.sample_file} is given without a text column; name it with --text-column")
+    if is_pair and not options.text_pair_column:
+        raise InputError(
+            f"{options.student} compares two texts; name the second one's column with --text-pair-column"
+        )
     columns = [options.text_column, *([options.text_pair_column] if options.text_pair_column else [])]
     rows = []
     for row in read_rows(Path(options.sample_file), required_columns=tuple(columns)):
@@ -104,17 +114,32 @@ def read_samples(options: argparse.Namespace, tokenizer: Any) -> tuple[list[Any]
     return rows, len(columns) == 2
 
 
-def show(result: dict[str, Any], model: Any, output: Path) -> None:
+def draw_samples(tokenizer: Any, is_pair: bool | None) -> list[Any]:
+    """100 texts of random words of the vocabulary; pairs for a model that compares two, half where that is open"""
+    import numpy as np
+
+    source = np.random.default_rng(0)
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
+
+    def draw(longest: int) -> str:
+        return " ".join(source.choice(words, size=source.integers(1, longest)))
+
+    # The halves of a pair are shorter, so that few are cut.
+    pairs = {True: 100, False: 0, None: 50}[is_pair]
+    return [draw(40) for _ in range(100 - pairs)] + [(draw(20), draw(20)) for _ in range(pairs)]
+
+
+def show(result: dict[str, Any], model: Any, output: Path, is_pair: bool) -> None:
     """Say what was written and how near it is."""
     parity = result["parity"]
     before = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     smaller = before / max(result["bytes"], 1)
-    compared = f"{parity['rows']} texts ({result['parity_on']})"
+    compared = f"{parity['rows']} {'pairs of texts' if is_pair else 'texts'} ({result['parity_on']})"
     print(
         f"saved {output}: {result['bytes'] / 1e6:.1f} MB, {smaller:.1f}x smaller than in torch; on {compared} "
         f"logits differ by at most {parity['max_abs_difference']:.2g} and {parity['argmax_agreement']:.1%} of the "
         "answers are the same"
     )
     if (output / "runtime.py").exists():
-        example = json.dumps("a text")
+        example = '"a text" "another"' if is_pair else '"a text"'
         print(f"try it: python {output / 'runtime.py'} {output} {example}")

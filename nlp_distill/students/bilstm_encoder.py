@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .lstm_op import run_module
+from .lstm_op import collect_last_states, run_modules
 
 
 class BiLSTMEncoder(nn.Module):
@@ -28,20 +28,10 @@ class BiLSTMEncoder(nn.Module):
 
         A row of length 0 has the state an LSTM starts from: zeros.
         """
-        last = (lengths - 1).clamp(min=0)
-        position = torch.arange(embedded.shape[1], device=embedded.device)
-        mirrored = (last[:, None] - position).clamp(min=0)[:, :, None].expand_as(embedded)
-        forward_states = self._run(self.forward_lstm, embedded)
-        backward_states = self._run(self.backward_lstm, embedded.gather(1, mirrored))
-        at_last = last[:, None, None].expand(-1, 1, forward_states.shape[2])
-        states = torch.cat([forward_states.gather(1, at_last), backward_states.gather(1, at_last)], dim=2)
-        return states.squeeze(1) * (lengths > 0)[:, None].to(states.dtype)
-
-    @staticmethod
-    def _run(lstm: nn.LSTM, inputs: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
-            return run_module(lstm, inputs)
-        return lstm(inputs)[0]
+            return run_modules(embedded, lengths, self.forward_lstm, self.backward_lstm)
+        forward, backward = self.forward_lstm, self.backward_lstm
+        return collect_last_states(embedded, lengths, lambda x: forward(x)[0], lambda x: backward(x)[0])
 
 
 def compact_rows(input_ids: Tensor, keep: Tensor, fill: int) -> tuple[Tensor, Tensor]:

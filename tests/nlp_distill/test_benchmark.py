@@ -71,9 +71,10 @@ def test_latency_and_throughput_are_worked_out_from_the_clock(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
     slow, fast = Sleeper("slow", 0.010, clock), Sleeper("fast", 0.002, clock)
-    found = measure_latency([slow, fast], "text", threads=2, repeats=20)
+    found = measure_latency([slow, fast], ["text", "other"], threads=2, repeats=25)
     assert [round(own["p50_ms"], 6) for own in found] == [10, 2] and slow.threads == fast.threads == 2
-    assert len(slow.calls) == len(fast.calls) == 20 + benchmark.WARM_UP
+    turns = 3  # of 10, 10 and 5 answers
+    assert len(slow.calls) == len(fast.calls) == 25 + turns + benchmark.WARM_UP
     best = measure_throughput(fast, "text", 1, seconds=0.1)
     assert best["batch"] == 128 and best["texts_per_s"] == pytest.approx(128 / (0.002 * 128**0.5), rel=0.01)
 
@@ -97,3 +98,22 @@ def test_what_cannot_be_measured_gets_one_line(models, run_cli, capsys, options,
 def test_a_folder_that_is_no_model_is_refused(run_cli, tmp_path, capsys):
     assert run_cli("benchmark", tmp_path) == 2
     assert "config.json" in capsys.readouterr().err
+
+
+class Forgetful(Sleeper):
+    """A model that is slow after another one's turn, as one whose weights have left the processor's caches."""
+
+    last = [None]
+
+    def answer(self, texts):
+        self.clock[0] += self.seconds * (10 if self.last[0] is not self else 1)
+        self.last[0] = self
+
+
+def test_the_first_answer_of_a_turn_counts_apart(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+    models = [Forgetful("one", 0.002, clock), Forgetful("two", 0.001, clock)]
+    found = measure_latency(models, ["text"], threads=1, repeats=30)
+    assert [round(own["p95_ms"], 6) for own in found] == [2, 1]
+    assert [round(own["first_ms"], 6) for own in found] == [20, 10]

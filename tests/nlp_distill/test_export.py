@@ -18,6 +18,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from nlp_distill import export
+from nlp_distill.export import export_model
+from nlp_distill.onnx_ops import fused_attention
 from nlp_distill.runtime import Classifier
 from nlp_distill.students import (
     BiLSTMConfig,
@@ -141,6 +144,79 @@ def test_int8_is_smaller_and_answers_nearly_the_same(save, run_cli, tmp_path, ki
     assert sizes[quantize] < 0.8 * sizes["none"]
     assert 0 < parity["max_abs_difference"] < 0.5
     assert not list((tmp_path / quantize).glob("*prepared*"))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+def test_fused_attention_gives_the_same_answers(tokenizer, make_bert, tmp_path, kind):
+    model = build(kind, tokenizer, make_bert)
+    before = model.config._attn_implementation
+    export_model(model, tokenizer, tmp_path, quantize="none")
+    assert "MultiHeadAttention" not in _list_operators(tmp_path)  # ONNX's own operators alone
+    plain = Classifier(tmp_path).compute_logits(TEXTS)
+    with fused_attention(model):
+        export_model(model, tokenizer, tmp_path)
+    operators = _list_operators(tmp_path)
+    assert operators.count("MultiHeadAttention") == 2 and "Softmax" not in operators
+    # In one batch, where the mask matters, and alone.
+    np.testing.assert_allclose(Classifier(tmp_path).compute_logits(TEXTS), plain, atol=1e-4)
+    np.testing.assert_allclose(Classifier(tmp_path).compute_logits(TEXTS[1:2]), plain[1:2], atol=1e-4)
+    assert model.config._attn_implementation == before
+
+
+def test_int8_holds_the_fused_operators(save, run_cli, tmp_path):
+    for kind, operator in (("bert", "MultiHeadAttention"), ("bilstm", "DynamicQuantizeLSTM")):
+        output = tmp_path / f"{kind}-int8"
+        assert run_cli("export", save(kind), "--output", output, "--quantize", "int8-dynamic") == 0
+        assert operator in _list_operators(output)
+
+
+def test_attention_of_another_kind_is_left_alone(make_bert):
+    model = make_bert(is_decoder=True)
+    before = model.config._attn_implementation
+    with fused_attention(model):
+        assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8-dynamic"])
+def test_a_bilstm_is_one_operator_and_reads_empty_texts(save, run_cli, tmp_path, quantize):
+    student, output = save("bilstm"), tmp_path / "exported"
+    assert run_cli("export", student, "--output", output, "--quantize", quantize) == 0
+    assert len([name for name in _list_operators(output) if "LSTM" in name]) == 1
+    texts = ["", *TEXTS, ""]
+    tolerance = 1e-4 if quantize == "none" else 0.05
+    expected = torch_logits(student, texts)
+    np.testing.assert_allclose(Classifier(output).compute_logits(texts), expected, atol=tolerance)
+    alone = np.concatenate([Classifier(output).compute_logits([text]) for text in texts])
+    np.testing.assert_allclose(alone, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_pair"), [("bilstm pair", True), ("bilstm", False), ("bert", None), ("distilbert", None)]
+)
+def test_without_a_sample_models_are_compared_on_what_they_read(
+    save, run_cli, tmp_path, monkeypatch, kind, is_pair
+):
+    seen = []
+    measure = export.measure_parity
+    monkeypatch.setattr(export, "measure_parity", lambda *given: seen.extend(given[3]) or measure(*given))
+    assert run_cli("export", save(kind), "--output", tmp_path / "out") == 0
+    pairs = sum(isinstance(text, tuple) for text in seen)
+    assert len(seen) == 100 and pairs == {True: 100, False: 0, None: 50}[is_pair]
+    assert json.loads((tmp_path / "out" / "runtime.json").read_text())["is_pair"] is is_pair
+    assert json.loads((tmp_path / "out" / "parity.json").read_text())["parity"]["max_abs_difference"] < 1e-4
+
+
+def test_a_pair_model_is_not_compared_on_single_texts(save, run_cli, tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text('{"text": "good"}\n')
+    sample = ["--sample-file", tmp_path / "rows.jsonl", "--text-column", "text"]
+    assert run_cli("export", save("bilstm pair"), "--output", tmp_path / "out", *sample) == 2
+    assert "compares two texts; name the second one's column" in capsys.readouterr().err
+
+
+def _list_operators(folder):
+    import onnx
+
+    return [node.op_type for node in onnx.load(folder / "model.onnx").graph.node]
 
 
 def _count_weight_bytes(path):

@@ -1,0 +1,505 @@
+"""A teacher, its students and what one would train instead: scores, latency and size, side by side in one run.
+
+    python scripts/compare_models.py --task sst2 --data-dir GLUE --work runs/compare \\
+        --models teacher=runs/teacher bilstm=runs/bilstm/student-seed0 --peers tfidf fasttext \\
+        --json compare.json --markdown compare.md
+
+The first model is the teacher; it is measured in PyTorch whatever the runtimes, and all else is compared with that row.
+Saved models are exported into the work folder (finished exports are reused); exported models and spaCy pipelines are
+measured as they are. Scores are those of the task's test split. Latency runs from text to probabilities, tokenisation
+included, one text at a time, on test texts of about as many tokens as asked for, all models taking turns
+(:func:`nlp_distill.benchmark.measure_latency`). Size is that of all files an answer needs, tokenizers and vocabularies
+included. A row is on the frontier if no other is at once as good, as fast, and better in one of the two.
+
+Peers (see ``peers.py``) learn from the labelled train rows of the task; unlike them, students may have seen unlabelled
+text through their teacher as well. fastText comes as ``pip install fasttext-community``;
+model2vec is trained by the python of another environment (``--model2vec-python``), as it pins an older
+transformers.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import transformers
+from transformers import AutoModel, AutoTokenizer
+
+sys.path.insert(0, str(Path(__file__).parent))
+import peers
+
+from data_augment.errors import InputError
+from data_augment.parsing import OneLineParser
+from nlp_distill import runtime
+from nlp_distill.benchmark import OnnxSubject, Subject, Text, TorchSubject, measure_latency
+from nlp_distill.export import check_onnx, export_model, measure_parity
+from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.limits import check_whole
+from nlp_distill.metrics import agreement, compute_metrics
+from nlp_distill.models import count_positions, load_classifier, load_pretrained
+from nlp_distill.results import collect_versions, drop_place
+from nlp_distill.stages import announce, make_folder, run_stage, write_json, write_whole
+from nlp_distill.tasks import TaskData, load_task
+from nlp_distill.teachers import match_labels, read_labels
+
+RUNTIMES = {"torch": None, "onnx": "none", "int8": "int8-dynamic"}  # and how each is quantised
+PEERS = ("tfidf", "fasttext", "model2vec")
+OPSET = 20
+TEXTS = 20  # texts that latency is measured on
+PARITY_TEXTS = 200
+BATCH = 32
+PACKAGES = ("onnx", "onnxruntime", "scikit-learn", "fasttext-community", "fasttext", "model2vec", "spacy")
+SPACY_FILES = ("meta.json", "config.cfg")
+NEEDED = ("*.safetensors", runtime.MODEL, runtime.TOKENIZER, runtime.SETTINGS, "config.json")
+
+
+@dataclass
+class Candidate:
+    """A model as it is measured.
+
+    Args:
+        name: of the model, as given.
+        runs_in: the runtime.
+        subject: answers.
+        labels: in the order of its answers.
+        megabytes: all files an answer needs.
+        details: what else is known: parity of an export, what was chosen for a peer.
+    """
+
+    name: str
+    runs_in: str
+    subject: Subject
+    labels: tuple[str, ...]
+    megabytes: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare from the command line; returns the exit code (2 for wrong input)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser().parse_args(given)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        models = read_models(options)
+        data = load_data(options)
+        candidates = list(open_candidates(options, models, data))
+        report = compare(candidates, data, options.tokens, options.threads, options.repeats)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    report = describe_run(given, data, options) | report
+    table = render(report)
+    print(table)
+    if options.json:
+        write_json(Path(options.json), report)
+    if options.markdown:
+        write_whole(Path(options.markdown), table + "\n")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = OneLineParser(
+        "compare_models.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--task", required=True, help="tweets, or a GLUE name with --data-dir")
+    parser.add_argument("--data-dir", metavar="DIR", help="a GLUE folder")
+    parser.add_argument(
+        "--models",
+        required=True,
+        nargs="+",
+        metavar="NAME=PATH",
+        help="the teacher first; saved models, exported ones, spaCy pipelines",
+    )
+    parser.add_argument(
+        "--work", required=True, metavar="DIR", help="where exports and trained peers are kept"
+    )
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        choices=RUNTIMES,
+        default=list(RUNTIMES),
+        help="of saved models (default: all)",
+    )
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, default=["tfidf"], help="trained here (default: tfidf)"
+    )
+    parser.add_argument(
+        "--model2vec-python", metavar="PATH", help="interpreter of model2vec's own environment"
+    )
+    parser.add_argument(
+        "--model2vec-encoders",
+        nargs="+",
+        metavar="PATH",
+        help="encoders that model2vec is distilled from, the best on validation stays (default: the teacher)",
+    )
+    parser.add_argument("--tokens", type=int, default=24, help="of the texts timed (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=300, help="answers timed for each model (default: %(default)s)"
+    )
+    parser.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table here too")
+    return parser
+
+
+def read_models(options: argparse.Namespace) -> dict[str, Path]:
+    """The models by name.
+
+    Raises:
+        InputError: for what is no ``NAME=PATH``, a name twice, no folder, a number out of range, or outputs that cannot
+            be written.
+    """
+    for name in ("tokens", "threads", "repeats", "max_length"):
+        check_whole(f"--{name.replace('_', '-')}", getattr(options, name), at_least=1)
+    models: dict[str, Path] = {}
+    for part in options.models:
+        name, sign, path = part.partition("=")
+        if not (name and sign and path):
+            raise InputError(f"--models has {part!r}; give NAME=PATH, such as teacher=runs/teacher")
+        if name in models or "/" in name:
+            raise InputError(
+                f"--models has the name {name!r} twice, or with a slash; give each model its own"
+            )
+        if not Path(path).is_dir():
+            raise InputError(f"--models {name}: no folder {path}; give a saved or exported model")
+        models[name] = Path(path)
+    if "model2vec" in options.peers and not options.model2vec_python:
+        raise InputError(
+            "model2vec is trained in an environment of its own; give its python with --model2vec-python (made by "
+            '`pip install "model2vec[distill,train,quantization]"`), or leave it out of --peers'
+        )
+    for file in filter(None, (options.json, options.markdown)):
+        make_folder(Path(file).parent)
+    make_folder(Path(options.work))
+    return models
+
+
+def load_data(options: argparse.Namespace) -> TaskData:
+    """The task's rows.
+
+    Raises:
+        InputError: for a regression, or test rows without labels.
+    """
+    data = load_task(options.task, data_dir=options.data_dir)
+    if data.task.is_regression:
+        raise InputError(f"{data.task.name} is a regression; classifiers are compared here")
+    if min(data.test["label"]) < 0:
+        raise InputError(f"the test rows of {data.task.name} have no labels; give a task that has")
+    return data
+
+
+def read_texts(rows: Any, data: TaskData) -> list[Text]:
+    """Texts, or pairs of them, in row order."""
+    columns = [rows[column] for column in data.task.text_columns]
+    return list(zip(*columns, strict=True)) if data.task.is_pair else list(columns[0])
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+
+def open_candidates(
+    options: argparse.Namespace, models: dict[str, Path], data: TaskData
+) -> Iterator[Candidate]:
+    """Every model in every runtime, then the peers.
+
+    Raises:
+        InputError: for a model that cannot be loaded or measured here, or a teacher that is not a saved model.
+    """
+    for position, (name, path) in enumerate(models.items()):
+        is_spacy = all((path / file).is_file() for file in SPACY_FILES)
+        is_exported = (path / runtime.MODEL).is_file()
+        if position == 0 and (is_spacy or is_exported):
+            raise InputError(
+                f"the first model, {name}, is the teacher, and has to be a saved model in PyTorch"
+            )
+        if is_spacy:
+            yield open_spacy(name, path, data)
+        elif is_exported:
+            yield open_exported(name, "onnx", path, {})
+        else:
+            chosen = [
+                kind for kind in RUNTIMES if kind in options.runtimes or (position == 0 and kind == "torch")
+            ]
+            yield from open_saved(name, path, chosen, data, options)
+    yield from open_peers(options, models, data)
+
+
+def open_saved(
+    name: str, path: Path, chosen: Sequence[str], data: TaskData, options: argparse.Namespace
+) -> Iterator[Candidate]:
+    """A saved model in PyTorch, and exported for each other runtime."""
+    model = load_classifier(path)
+    labels = read_labels(model.config)
+    match_labels(data.task.labels, labels)  # now, rather than after the exports
+    length = min(options.max_length, count_positions(model) or options.max_length)
+    for kind in chosen:
+        if kind == "torch":
+            yield Candidate(name, kind, TorchSubject(path, length), labels, measure_files(path))
+        else:
+            folder = Path(options.work) / "exports" / f"{name}-{kind}"
+            parity = export(model, path, folder, RUNTIMES[kind] or "none", length, data)
+            yield open_exported(name, kind, folder, parity)
+
+
+def export(
+    model: Any, path: Path, folder: Path, quantize: str, max_length: int, data: TaskData
+) -> dict[str, Any]:
+    """The model as ONNX in ``folder``, unless it is there already; returns its parity with PyTorch."""
+    check_onnx(OPSET)
+    tokenizer = load_pretrained(AutoTokenizer, path)
+    texts = read_texts(data.test.select(range(min(PARITY_TEXTS, len(data.test)))), data)
+
+    def build(output: Path) -> dict[str, Any]:
+        export_model(
+            model,
+            tokenizer,
+            output,
+            quantize=quantize,
+            max_length=max_length,
+            is_pair=data.task.is_pair,
+            opset=OPSET,
+        )
+        return measure_parity(model, tokenizer, output, texts, max_length)
+
+    inputs = {
+        "model": hash_weights(model),
+        "tokenizer": hash_tokenizer(tokenizer),
+        "quantize": quantize,
+        "max_length": max_length,
+        "data": data.fingerprints()["test"],
+        "versions": {
+            name: metadata.version(name) for name in ("nlp_distill", "torch", "onnx", "onnxruntime")
+        },
+    }
+    make_folder(folder.parent)
+    return run_stage(f"exporting {path} ({quantize})", folder, inputs, build, overwrite=True)
+
+
+def open_exported(name: str, kind: str, folder: Path, parity: dict[str, Any]) -> Candidate:
+    """An exported model under onnxruntime."""
+    subject = OnnxSubject(folder)
+    details = {"parity": parity} if parity else {}
+    return Candidate(name, kind, subject, tuple(subject.classifier.labels), measure_files(folder), details)
+
+
+class SpacySubject:
+    """A text classifier of spaCy."""
+
+    kind = "spacy"
+
+    def __init__(self, folder: Path):
+        try:
+            import spacy
+        except ImportError:
+            raise InputError(f"{folder} is a spaCy pipeline; run `pip install spacy`") from None
+        self.name = str(folder)
+        self.pipeline = spacy.load(folder)
+        found = [
+            pipe for _, pipe in self.pipeline.pipeline if hasattr(pipe, "labels") and hasattr(pipe, "cfg")
+        ]
+        if not found:
+            raise InputError(f"{folder} is a spaCy pipeline without a text classifier")
+        self.labels = tuple(found[-1].labels)
+
+    def set_threads(self, threads: int) -> None:
+        """It has one."""
+
+    def answer(self, texts: Sequence[Text]) -> np.ndarray:
+        """Probabilities (texts, classes)."""
+        documents = self.pipeline.pipe([peers.join(text) for text in texts])
+        return np.array([[document.cats[label] for label in self.labels] for document in documents])
+
+
+def open_spacy(name: str, path: Path, data: TaskData) -> Candidate:
+    """A spaCy pipeline, all files of which count.
+
+    Raises:
+        InputError: for pairs of texts.
+    """
+    if data.task.is_pair:
+        raise InputError(f"{name} is a spaCy pipeline, and {data.task.name} has pairs of texts")
+    subject = SpacySubject(path)
+    return Candidate(name, subject.kind, subject, subject.labels, measure_files(path, ["**/*"]))
+
+
+def open_peers(options: argparse.Namespace, models: dict[str, Path], data: TaskData) -> Iterator[Candidate]:
+    """Train what was asked for, unless it is there already."""
+    train, validation = (
+        peers.Rows([peers.join(text) for text in read_texts(rows, data)], list(rows["label"]))
+        for rows in (data.train, data.validation)
+    )
+    labels = data.task.labels
+    prints = data.fingerprints()
+    encoders = [str(path) for path in options.model2vec_encoders or [next(iter(models.values()))]]
+    for name in options.peers:
+        folder = Path(options.work) / "peers" / name
+        make_folder(folder.parent)
+
+        def build(output: Path, name: str = name) -> dict[str, Any]:
+            if name == "model2vec":
+                return peers.train_model2vec(output, train, validation, options.model2vec_python, encoders)
+            teach = peers.train_tfidf if name == "tfidf" else peers.train_fasttext
+            return teach(output, train, validation)
+
+        inputs: dict[str, Any] = {split: prints[split] for split in ("train", "validation")}
+        if name == "model2vec":
+            inputs["encoders"] = [hash_weights(load_pretrained(AutoModel, path)) for path in encoders]
+        chosen = run_stage(f"training {name}", folder, inputs, build, overwrite=True)
+        for title, kind, subject, files in open_peer(name, folder):
+            yield Candidate(title, kind, subject, labels, measure_files(folder, files), {"chosen": chosen})
+
+
+def open_peer(name: str, folder: Path) -> Iterator[tuple[str, str, Subject, list[str]]]:
+    """A trained peer's name in the table, where it runs, itself, and the files that it needs."""
+    subject: Any
+    if name == "tfidf":
+        subject = peers.TfidfSubject(folder)
+        yield "TF-IDF, logistic regression", subject.kind, subject, [peers.MODEL]
+    elif name == "model2vec":
+        subject = peers.Model2VecSubject(folder)
+        yield "model2vec, fine-tuned", subject.kind, subject, ["*.safetensors", "*.json"]
+    else:
+        for form, file in peers.FASTTEXT_MODELS.items():
+            if (folder / file).exists():
+                subject = peers.FastTextSubject(folder, form)
+                yield f"fastText, {form}", subject.kind, subject, [file]
+
+
+def measure_files(folder: Path, patterns: Sequence[str] = NEEDED) -> float:
+    """Megabytes of the files that an answer needs."""
+    files = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return sum(file.stat().st_size for file in files if not file.name.startswith("stage_")) / 1e6
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    candidates: Sequence[Candidate], data: TaskData, tokens: int, threads: int, repeats: int
+) -> dict[str, Any]:
+    """Score and time all models; the first is what the others are compared with.
+
+    Returns:
+        ``{"metric", "texts_timed", "rows": [...]}``.
+    """
+    texts = read_texts(data.test, data)
+    answers = []
+    for candidate in candidates:
+        announce(f"scoring {candidate.name} ({candidate.runs_in})")
+        candidate.subject.set_threads(threads)
+        answers.append(predict(candidate, texts, data))
+    timed = choose_texts(candidates[0].subject, texts, tokens)
+    announce(f"timing {len(candidates)} models in turns")
+    times = measure_latency([candidate.subject for candidate in candidates], timed, threads, repeats)
+    rows = []
+    for candidate, found, latency in zip(candidates, answers, times, strict=True):
+        metrics = compute_metrics(data.task, found, data.test["label"])
+        row = {
+            "name": candidate.name,
+            "runs_in": candidate.runs_in,
+            "score": metrics[data.task.metrics[0]],
+            "metrics": metrics,
+            "agreement": agreement(found, answers[0]),
+            **latency,
+            "mb": candidate.megabytes,
+            **candidate.details,
+        }
+        first = rows[0] if rows else row
+        row["retention"] = row["score"] / first["score"] if first["score"] > 0 else None
+        row["faster"] = first["p50_ms"] / row["p50_ms"]
+        row["smaller"] = first["mb"] / row["mb"]
+        rows.append(row)
+    mark_frontier(rows)
+    return {"metric": data.task.metrics[0], "texts_timed": len(timed), "rows": rows}
+
+
+def predict(candidate: Candidate, texts: Sequence[Text], data: TaskData) -> np.ndarray:
+    """Probabilities (texts, classes) in the order of the task's labels; texts of similar length go together."""
+    order = sorted(range(len(texts)), key=lambda index: len(peers.join(texts[index])))
+    found = np.empty((len(texts), data.task.num_labels))
+    columns = match_labels(data.task.labels, candidate.labels)
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        answers = candidate.subject.answer([texts[index] for index in chosen])
+        found[chosen] = answers if columns is None else answers[:, columns]
+    return found
+
+
+def choose_texts(teacher: Subject, texts: Sequence[Text], tokens: int) -> list[Text]:
+    """The ``TEXTS`` texts whose length is nearest to ``tokens``, special ones included, as the teacher counts them."""
+
+    def distance(text: Text) -> int:
+        parts = (text,) if isinstance(text, str) else text
+        return abs(len(teacher.tokenizer(*parts)["input_ids"]) - tokens)
+
+    return sorted(texts, key=distance)[:TEXTS]
+
+
+def mark_frontier(rows: Sequence[dict[str, Any]]) -> None:
+    """Set ``frontier`` of every row: no other is as good and as fast, and better in one of the two."""
+    for row in rows:
+        row["frontier"] = not any(
+            other["score"] >= row["score"]
+            and other["p50_ms"] <= row["p50_ms"]
+            and (other["score"] > row["score"] or other["p50_ms"] < row["p50_ms"])
+            for other in rows
+        )
+
+
+def describe_run(arguments: Sequence[str], data: TaskData, options: argparse.Namespace) -> dict[str, Any]:
+    """What the figures were made from."""
+    parts = (argument.rpartition("=") for argument in arguments)
+    command = " ".join(f"{name}{sign}{drop_place(value)}" for name, sign, value in parts)
+    versions = collect_versions()
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "task": data.task.name,
+        "data_source": data.source,
+        "command": f"compare_models.py {command}",
+        "versions": versions,
+        "data": data.fingerprints(),
+        "tokens": options.tokens,
+        "threads": options.threads,
+        "repeats": options.repeats,
+    }
+
+
+def render(report: dict[str, Any]) -> str:
+    """The table for people."""
+    lines = [
+        f"{report['task']}: {report['metric']} on {report['data']['test']['rows']:,} test rows; one text of about "
+        f"{report['tokens']} tokens at a time, on {report['threads']} thread(s), text to probabilities",
+        "",
+        f"| model | runs in | {report['metric']} | of the teacher's | agrees with teacher | p50 ms | p95 ms | "
+        "faster | MB | smaller | frontier |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|:-:|",
+    ]
+    for row in report["rows"]:
+        kept = "" if row["retention"] is None else f"{row['retention']:.1%}"
+        lines.append(
+            f"| {row['name']} | {row['runs_in']} | {row['score']:.4f} | {kept} | {row['agreement']:.1%} | "
+            f"{row['p50_ms']:.2f} | {row['p95_ms']:.2f} | {row['faster']:.1f}× | {row['mb']:.1f} | "
+            f"{row['smaller']:.1f}× | {'●' if row['frontier'] else ''} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
