@@ -25,6 +25,7 @@ from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.locks import LOCK, hold_folder
+from nlp_distill.manifest import flush, is_altered, write_checksum
 from nlp_distill.memory import halve, lacks_memory
 from nlp_distill.teachers import Teacher, match_labels, read_labels
 
@@ -76,7 +77,8 @@ def label_file(
     Rows are read in shards, encoded, sorted by length within the shard, and run in batches of a fixed number
     of tokens. The logits of each finished shard are kept under ``<output>.partial`` with their row ids; when all are
     there they are joined to the rows **by id** and written to ``output_path`` (Parquet, complete or absent), which
-    carries the fingerprint of teachers, tokenizers, maximum length and data in its metadata.
+    carries the fingerprint of teachers, tokenizers, maximum length and data in its metadata. Its SHA-256 lies beside
+    it, as ``<output>.sha256``: a file that was altered since is made again.
 
     Args:
         input_path: rows with an ``id`` column and the text columns; any format of :mod:`data_augment.rows`.
@@ -101,7 +103,7 @@ def label_file(
         found = read_fingerprint(output)
         if not overwrite:
             check_fingerprint(found, fingerprint, output)
-        if found == fingerprint:
+        if found == fingerprint and not is_altered(output):
             return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
     schema = infer_schema(rows, len(teachers))  # before the work, which a bad column should not waste
     partial.mkdir(exist_ok=True)
@@ -272,6 +274,8 @@ def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
     fingerprint = read_fingerprint(path)
     if fingerprint is None:
         raise InputError(f"{path} holds no teacher logits; make it with `nlp-distill label`")
+    if is_altered(Path(path)):
+        raise InputError(f"{path} is damaged (its checksum is another); label its rows again")
     order = match_labels(labels, fingerprint["labels"])
     try:
         table = pq.read_table(path, page_checksum_verification=True)
@@ -371,8 +375,8 @@ def _join_shards(
                 )
             rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    flush(temporary)
+    write_checksum(temporary, output.name)
     temporary.replace(output)
 
 

@@ -261,9 +261,10 @@ def test_batches_hold_every_row_once_longest_first_within_the_budget(batch_token
 # ---- kept, reused, refused ----------------------------------------------------------------------------------------
 
 
-def test_nothing_but_the_output_is_left(tmp_path, source, teacher, tokenizer):
+def test_nothing_but_the_output_and_its_checksum_is_left(tmp_path, source, teacher, tokenizer):
     label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
-    assert {path.name for path in tmp_path.iterdir()} == {"rows.parquet", "labelled.parquet"}
+    names = {"rows.parquet", "labelled.parquet", "labelled.parquet.sha256"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_a_finished_result_is_reused_without_running_the_teacher(
