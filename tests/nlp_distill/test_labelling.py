@@ -376,7 +376,9 @@ def test_interrupted_labelling_continues_without_computing_finished_shards_again
     let_go()
     counts = count_rows(teacher, monkeypatch)
     summary = label_file(source, output, *arguments)
-    assert sum(counts) == summary.rows == 35 - 10 * shards
+    assert sum(counts) == summary.rows - summary.earlier_rows == 35 - 10 * shards
+    whole = label_file(source, tmp_path / "whole.parquet", [(teacher, tokenizer)], ["text"], 64)
+    assert summarise(summary) | {"seconds": 0} == summarise(whole) | {"seconds": 0}
     assert pq.read_table(output).equals(pq.read_table(tmp_path / "uninterrupted.parquet"))
     assert not (tmp_path / "labelled.parquet.partial").exists()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_augment.errors import InputError
-from nlp_distill.labelling import _is_whole, _save_shard, load_labelled
+from nlp_distill.labelling import _read_counts, _save_shard, load_labelled
 from nlp_distill.manifest import find_damage, is_altered, list_files
 from nlp_distill.stages import FINISHED, STARTED, run_stage
 
@@ -103,10 +103,10 @@ def test_a_folder_that_is_not_ours_is_left_alone_even_where_overwriting_is_allow
 @damages
 def test_a_damaged_shard_of_logits_is_no_shard(tmp_path: Path, damage) -> None:
     shard = tmp_path / "000000.npz"
-    _save_shard(shard, ["a", "b"], np.ones((2, 3), dtype=np.float32))
-    assert _is_whole(shard)
+    _save_shard(shard, ["a", "b"], np.ones((2, 3), dtype=np.float32), (5, 7))
+    assert _read_counts(shard) == (5, 7)
     damage(shard)
-    assert not _is_whole(shard)
+    assert _read_counts(shard) is None
 
 
 @damages
