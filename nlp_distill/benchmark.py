@@ -190,7 +190,12 @@ def measure_latency(
         texts: given one after the other, again and again, to each model alike.
         threads: of each model.
         repeats: counted answers of each; some more warm up.
+
+    Raises:
+        TypeError: for one text that is in no list.
     """
+    if isinstance(texts, str):
+        raise TypeError("give a list of texts, not one string")
     for subject in subjects:
         subject.set_threads(threads)
         for _ in range(WARM_UP):

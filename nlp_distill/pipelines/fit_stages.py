@@ -116,10 +116,11 @@ class FitStages:
             before = torch.get_num_threads()
             threads, repeats = self.conditions.threads, self.conditions.repeats
             try:
-                figures = measure_latency([teacher, *others], text, threads, repeats)
+                figures = measure_latency([teacher, *others], [text], threads, repeats)
             finally:
                 torch.set_num_threads(before)
-            return {"figures": dict(zip([TEACHER, *sizes], figures, strict=True))}
+            kept = [{name: own[name] for name in ("p50_ms", "p95_ms")} for own in figures]
+            return {"figures": dict(zip([TEACHER, *sizes], kept, strict=True))}
 
         inputs = {
             "candidates": {name: self._describe_untrained(name) for name in sizes},

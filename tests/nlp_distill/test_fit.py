@@ -300,10 +300,10 @@ def fixed_times(monkeypatch):
     """Times that do not depend on how busy the machine is; the models are opened and answer all the same."""
     measured = []
 
-    def measure(subjects, text, threads, repeats):
+    def measure(subjects, texts, threads, repeats):
         for subject in subjects:
             subject.set_threads(threads)
-            assert np.isfinite(subject.answer([text])).all()
+            assert np.isfinite(subject.answer(texts)).all()
         measured.append(len(subjects))
         return [{"p50_ms": p50, "p95_ms": 2 * p50} for p50 in TIMES.values()][: len(subjects)]
 
