@@ -108,6 +108,7 @@ def label_file(
         if not overwrite:
             check_fingerprint(found, fingerprint, output)
         if found == fingerprint and not is_altered(output):
+            write_checksum(output, output.name)  # where it is gone, or from a version that had none
             return _read_summary(output)
     schema = infer_schema(rows, len(teachers))  # before the work, which a bad column should not waste
     partial.mkdir(exist_ok=True)

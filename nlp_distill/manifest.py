@@ -43,9 +43,11 @@ def find_damage(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write_checksum(path: Path, name: str) -> None:
     """Write the SHA-256 of ``path`` beside it, for the name that it will have: ``<name>.sha256``, as sha256sum does."""
-    checksum = path.with_name(f"{name}.sha256")
+    checksum, text = path.with_name(f"{name}.sha256"), f"{hash_file(path)}  {name}\n"
+    if checksum.exists() and checksum.read_bytes() == text.encode():
+        return
     temporary = checksum.with_name(checksum.name + ".tmp")
-    temporary.write_text(f"{hash_file(path)}  {name}\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     flush(temporary)
     temporary.replace(checksum)
 

@@ -125,6 +125,7 @@ def test_labelled_rows_that_were_damaged_are_made_again(run_cli, teacher_folder,
         if again == 2:
             labelled.write_bytes(before)
         assert labelled.read_bytes() == before and not is_altered(labelled)
+        assert checksum.read_text() == f"{hashlib.sha256(before).hexdigest()}  labelled.parquet\n"
 
 
 def test_labelled_rows_with_a_flipped_bit_are_refused(run_cli, teacher_folder, own_files, tmp_path) -> None:
