@@ -25,6 +25,7 @@ from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.locks import LOCK, hold_folder
+from nlp_distill.manifest import flush, is_altered, write_checksum
 from nlp_distill.memory import halve, lacks_memory
 from nlp_distill.teachers import Teacher, match_labels, read_labels
 
@@ -32,12 +33,15 @@ SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
 # Tokens in one forward pass, padding included. On a CPU small batches stay in its cache and pad less, a fifth faster
 # than 4,096 for a 6 x 384 encoder; an accelerator wants to be filled.
 CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 1024, 16_384
-METADATA_KEY = b"nlp_distill.labelling"
+METADATA_KEY, COUNTS_KEY = b"nlp_distill.labelling", b"nlp_distill.labelling.counts"
 
 
 @dataclass(frozen=True)
 class LabellingSummary:
-    """What labelling did: rows, real and padded tokens, seconds, and whether a finished result was reused."""
+    """What labelling did: rows, real and padded tokens, seconds, and whether a finished result was reused.
+
+    The counts are of all rows, ``earlier_rows`` of which an interrupted run had labelled; the seconds are of this run.
+    """
 
     rows: int
     tokens: int
@@ -45,6 +49,7 @@ class LabellingSummary:
     seconds: float
     reused: bool = False
     skipped_rows: int = 0
+    earlier_rows: int = 0
 
     @property
     def padding_share(self) -> float:
@@ -54,7 +59,7 @@ class LabellingSummary:
     def __str__(self) -> str:
         if self.reused:
             return f"reused the logits of {self.rows:,} rows"
-        rate = self.rows / self.seconds if self.seconds else 0.0
+        rate = (self.rows - self.earlier_rows) / self.seconds if self.seconds else 0.0
         skipped = f"; {self.skipped_rows:,} bad rows skipped" if self.skipped_rows else ""
         return (
             f"labelled {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s; "
@@ -76,7 +81,8 @@ def label_file(
     Rows are read in shards, encoded, sorted by length within the shard, and run in batches of a fixed number
     of tokens. The logits of each finished shard are kept under ``<output>.partial`` with their row ids; when all are
     there they are joined to the rows **by id** and written to ``output_path`` (Parquet, complete or absent), which
-    carries the fingerprint of teachers, tokenizers, maximum length and data in its metadata.
+    carries the fingerprint of teachers, tokenizers, maximum length and data in its metadata. Its SHA-256 lies beside
+    it, as ``<output>.sha256``: a file that was altered since is made again.
 
     Args:
         input_path: rows with an ``id`` column and the text columns; any format of :mod:`data_augment.rows`.
@@ -101,14 +107,15 @@ def label_file(
         found = read_fingerprint(output)
         if not overwrite:
             check_fingerprint(found, fingerprint, output)
-        if found == fingerprint:
-            return LabellingSummary(pq.read_metadata(output).num_rows, 0, 0, 0.0, reused=True)
+        if found == fingerprint and not is_altered(output):
+            write_checksum(output, output.name)  # where it is gone, or from a version that had none
+            return _read_summary(output)
     schema = infer_schema(rows, len(teachers))  # before the work, which a bad column should not waste
     partial.mkdir(exist_ok=True)
     with hold_folder(partial):
         _prepare_partial(partial, fingerprint)
         summary = _label_shards(rows, partial, teachers, text_columns, max_length, fingerprint["rows"])
-        _join_shards(rows, partial, output, schema, fingerprint)
+        _join_shards(rows, partial, output, schema, fingerprint, summary)
         shutil.rmtree(partial)
     return summary
 
@@ -236,6 +243,13 @@ def read_fingerprint(path: str | Path) -> dict[str, Any] | None:
     return json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
 
 
+def _read_summary(output: Path) -> LabellingSummary:
+    """What labelling had counted when it wrote a file."""
+    file = pq.read_metadata(output)
+    counts = json.loads((file.metadata or {}).get(COUNTS_KEY, b'{"tokens": 0, "padded_tokens": 0}'))
+    return LabellingSummary(rows=file.num_rows, seconds=0.0, reused=True, **counts)
+
+
 def check_fingerprint(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], path: Path) -> None:
     """Raise ``InputError`` naming what differs between two fingerprints of labelling."""
     if found is None:
@@ -272,6 +286,8 @@ def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
     fingerprint = read_fingerprint(path)
     if fingerprint is None:
         raise InputError(f"{path} holds no teacher logits; make it with `nlp-distill label`")
+    if is_altered(Path(path)):
+        raise InputError(f"{path} is damaged (its checksum is another); label its rows again")
     order = match_labels(labels, fingerprint["labels"])
     try:
         table = pq.read_table(path, page_checksum_verification=True)
@@ -305,14 +321,16 @@ def _label_shards(
     runners = [(Teacher(model), tokenizer, DistillationCollator(tokenizer)) for model, tokenizer in teachers]
     for teacher, _, _ in runners:
         teacher.match_labels(first_config)
-    labelled, reader = 0, source.read()
+    earlier, reader = 0, source.read()
     with tqdm(total=total, desc="labelling", unit="row", unit_scale=True) as progress:
         for number, chunk in enumerate(iterate_chunks(reader, SHARD_ROWS)):
             shard = partial / f"{number:06d}.npz"
-            if _is_whole(shard):
+            if (counts := _read_counts(shard)) is not None:
                 progress.update(len(chunk))
+                tokens, padded, earlier = tokens + counts[0], padded + counts[1], earlier + len(chunk)
                 continue
             logits: list[np.ndarray] = []
+            before = tokens, padded
             for teacher, tokenizer, collator in runners:
                 texts = [{column: row[column] for column in text_columns} for row in chunk]
                 encoded = encode_rows(texts, tokenizer, text_columns, max_length)
@@ -322,25 +340,23 @@ def _label_shards(
                 tokens += int(encoded.lengths.sum())
                 padded += computed
             ids = [str(row["id"]) for row in chunk]
-            _save_shard(shard, ids, logits[0] if len(logits) == 1 else np.stack(logits, 1))
-            labelled += len(chunk)
+            counts = tokens - before[0], padded - before[1]
+            _save_shard(shard, ids, logits[0] if len(logits) == 1 else np.stack(logits, 1), counts)
     seconds = time.perf_counter() - started
-    return LabellingSummary(labelled, tokens, padded, seconds, skipped_rows=reader.skipped)
+    return LabellingSummary(total, tokens, padded, seconds, skipped_rows=reader.skipped, earlier_rows=earlier)
 
 
-def _is_whole(shard: Path) -> bool:
-    """Whether a shard is there and as it was written: the archive keeps a checksum of what it holds."""
+def _read_counts(shard: Path) -> tuple[int, int] | None:
+    """Tokens and padded tokens of a shard that is there and as it was written, by the archive's checksums; or None."""
     try:
-        with (
-            shard.open("rb") as file,
-            np.load(file, allow_pickle=False) as content,
-        ):  # numpy leaves torn ones open
-            return len(content["ids"]) == len(content["logits"])
+        with shard.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            tokens, padded = content["counts"].tolist()
+            return (tokens, padded) if len(content["ids"]) == len(content["logits"]) else None
     except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-        return False
+        return None
 
 
-def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
+def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[int, int]) -> None:
     finite = np.isfinite(logits).reshape(len(logits), -1).all(axis=1)
     if not finite.all():
         bad = [ids[i] for i in np.flatnonzero(~finite)[:5]]
@@ -350,16 +366,22 @@ def _save_shard(path: Path, ids: list[str], logits: np.ndarray) -> None:
         )
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        np.savez(file, ids=np.array(ids, dtype=np.str_), logits=logits)
+        np.savez(file, ids=np.array(ids, dtype=np.str_), logits=logits, counts=np.array(counts))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
 def _join_shards(
-    source: Rows, partial: Path, output: Path, schema: pa.Schema, fingerprint: Mapping[str, Any]
+    source: Rows,
+    partial: Path,
+    output: Path,
+    schema: pa.Schema,
+    fingerprint: Mapping[str, Any],
+    summary: LabellingSummary,
 ) -> None:
-    metadata = {METADATA_KEY: json.dumps(fingerprint).encode()}
+    counts = {name: getattr(summary, name) for name in ("tokens", "padded_tokens", "skipped_rows")}
+    metadata = {METADATA_KEY: json.dumps(fingerprint).encode(), COUNTS_KEY: json.dumps(counts).encode()}
     temporary = output.with_name(output.name + ".tmp")
     with pq.ParquetWriter(temporary, schema.with_metadata(metadata), write_page_checksum=True) as writer:
         for number, chunk in enumerate(iterate_chunks(source.read(), SHARD_ROWS)):
@@ -371,8 +393,8 @@ def _join_shards(
                 )
             rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    flush(temporary)
+    write_checksum(temporary, output.name)
     temporary.replace(output)
 
 
@@ -409,5 +431,6 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def summarise(summary: LabellingSummary) -> dict[str, Any]:
-    """A labelling summary as plain values, for result files."""
-    return asdict(summary) | {"padding_share": summary.padding_share}
+    """A labelling summary as plain values, for result files: the same however often labelling was interrupted."""
+    kept = {name: value for name, value in asdict(summary).items() if name not in ("reused", "earlier_rows")}
+    return kept | {"padding_share": summary.padding_share}

@@ -41,6 +41,23 @@ def find_damage(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> str:
     return ""
 
 
+def write_checksum(path: Path, name: str) -> None:
+    """Write the SHA-256 of ``path`` beside it, for the name that it will have: ``<name>.sha256``, as sha256sum does."""
+    checksum, text = path.with_name(f"{name}.sha256"), f"{hash_file(path)}  {name}\n"
+    if checksum.exists() and checksum.read_bytes() == text.encode():
+        return
+    temporary = checksum.with_name(checksum.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    flush(temporary)
+    temporary.replace(checksum)
+
+
+def is_altered(path: Path) -> bool:
+    """Whether a file is other than its checksum says; one without a checksum is not known to be."""
+    checksum = path.with_name(f"{path.name}.sha256")
+    return checksum.exists() and checksum.read_bytes().split()[:1] != [hash_file(path).encode()]
+
+
 def hash_plain(content: Any) -> str:
     """SHA-256 of plain values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

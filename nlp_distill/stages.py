@@ -74,7 +74,8 @@ def run_stage(
 
 def _finish(folder: Path, inputs: Any, result: Any) -> None:
     """Mark a stage as finished, with what its files are; what it replaces goes."""
-    finished = {"inputs": inputs, "result": result, "files": list_files(folder, (STARTED, LOCK))}
+    own = [name for mark in (STARTED, FINISHED) for name in (mark, _temporary(folder / mark).name)]
+    finished = {"inputs": inputs, "result": result, "files": list_files(folder, (LOCK, *own))}
     write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
     (folder / STARTED).unlink()
     shutil.rmtree(_beside(folder), ignore_errors=True)

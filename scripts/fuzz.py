@@ -72,6 +72,7 @@ TEXTS = st.one_of(
 CELLS = st.one_of(st.none(), TEXTS)
 VALUES = st.one_of(CELLS, st.booleans(), st.integers(), st.floats(), st.lists(st.integers(0, 9), max_size=2))
 MAX_LENGTH = 24
+ROUND = 500  # examples
 
 
 @dataclass(frozen=True)
@@ -518,7 +519,7 @@ def list_targets() -> list[Target]:
 
 
 def run_target(target: Target, examples: int, number: int = 0) -> Outcome:
-    """Try a target with so many examples.
+    """Try a target with so many examples, in rounds, because hypothesis remembers and compares all of a round.
 
     Args:
         target: the promise.
@@ -529,28 +530,43 @@ def run_target(target: Target, examples: int, number: int = 0) -> Outcome:
     problems: list[BaseException] = []
     with tempfile.TemporaryDirectory(prefix="fuzz.") as folder:
 
-        @seed(number)
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(example=target.strategy)
-        def run(example: Any) -> None:
+        def check(example: Any) -> None:
             nonlocal tried
             tried += 1
             target.check(example, Path(folder))
 
-        try:
-            run()
-        except BaseExceptionGroup as group:
-            problems = list(group.exceptions)
-        except Exception as problem:
-            problems = [problem]
+        for start in range(0, examples, ROUND):
+            wanted = min(ROUND, examples - start)
+            try:
+                make_round(target.strategy, check, wanted, f"{number} {start}")()
+            except BaseExceptionGroup as group:
+                problems = list(group.exceptions)
+            except Exception as problem:
+                problems = [problem]
+            if problems:
+                break
     message = describe_failure(problems[0]) if problems else ""
     return Outcome(target.name, tried, len(problems), round(time.perf_counter() - started, 1), message)
+
+
+def make_round(
+    strategy: SearchStrategy, check: Callable[[Any], None], examples: int, draws: str
+) -> Callable[[], None]:
+    """A function that tries ``examples`` examples and raises for the smallest that fails."""
+
+    @seed(draws)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(example=strategy)
+    def run(example: Any) -> None:
+        check(example)
+
+    return run
 
 
 def describe_failure(problem: BaseException) -> str:

@@ -4,7 +4,7 @@
     python scripts/render_results.py --check    # exit 1 if README.md is not up to date
 
 Every file is one trained model, ``scripts/results/<method>/<task>/<seed>.json``; a row of a table is one method on one
-task, averaged over its seeds.
+task, averaged over its seeds. ``scripts/results/compare/<task>.json`` is what ``scripts/compare_models.py`` measured.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: begin, rendered by scripts/render_results.py -->", "<!-- results: end -->"
+COMPARE_BEGIN = "<!-- compare: begin, rendered by scripts/render_results.py -->"
+COMPARE_END = "<!-- compare: end -->"
 ORDER = (
     "teacher",
     "bilstm_without_teacher",
@@ -295,14 +297,46 @@ def _mark_selection(entries: list[dict[str, Any]]) -> str:
     )
 
 
-def replace_block(text: str, block: str) -> str:
+def render_comparisons(folder: Path) -> str:
+    """A table a file of ``compare_models.py``: scores and price of models in several forms, from one run."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return "\n\n".join(render_comparison(report) for report in reports)
+
+
+def render_comparison(report: dict[str, Any]) -> str:
+    """One table, the form that a model runs in beside it."""
+    metric = report["metric"].replace("_", " ")
+    lines = [
+        f"**{report['task']}**, {report['tokens']} tokens, {report['threads']} thread",
+        "",
+        f"| model | runs in | {metric} | of the teacher's | ms, median | ms, p95 | faster | MB | smaller | frontier |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|:-:|",
+    ]
+    for row in report["rows"]:
+        cells = [
+            row["name"],
+            row["runs_in"],
+            f"{100 * row['score']:.1f}",
+            "" if row["retention"] is None else f"{row['retention']:.1%}",
+            f"{row['p50_ms']:.2f}",
+            f"{row['p95_ms']:.2f}",
+            f"{row['faster']:.1f}×",
+            f"{row['mb']:.1f}",
+            f"{row['smaller']:.1f}×",
+            "●" if row["frontier"] else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def replace_block(text: str, block: str, begin: str = BEGIN, end: str = END) -> str:
     """``text`` with ``block`` between the markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"error: README.md lacks the markers {BEGIN} and {END}")
+        raise SystemExit(f"error: README.md lacks the markers {begin} and {end}")
     inside = f"\n{block}\n\n" if block else ""
-    return f"{before}{BEGIN}\n{inside}{END}{after}"
+    return f"{before}{begin}\n{inside}{end}{after}"
 
 
 def main() -> int:
@@ -316,7 +350,10 @@ def main() -> int:
     options = parser.parse_args()
     readme = ROOT / "README.md"
     old = readme.read_text(encoding="utf-8")
-    new = replace_block(old, render_tables(read_results(ROOT / "scripts" / "results")))
+    results = ROOT / "scripts" / "results"
+    new = replace_block(old, render_tables(read_results(results)))
+    if COMPARE_BEGIN in new:
+        new = replace_block(new, render_comparisons(results / "compare"), COMPARE_BEGIN, COMPARE_END)
     if options.check:
         print(
             "README.md is up to date"

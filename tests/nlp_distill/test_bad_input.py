@@ -340,7 +340,7 @@ CASES = {
     ),
     "hidden size": (
         f"{DISTILL} --hidden-size 0",
-        "hidden_size is 0; it must be a whole number of at least 1",
+        "hidden_size is 0; it must be a whole number from 1 to 65536",
     ),
     "head size": (f"{DISTILL} --head-size -5", "head_size is -5"),
     "dropout of everything": (f"{DISTILL} --dropout 1", "dropout is 1.0; it must be from 0 to 1, 1 excluded"),

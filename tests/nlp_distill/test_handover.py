@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from urllib.parse import unquote
 
 import numpy as np
@@ -268,3 +269,17 @@ def test_the_command_takes_what_label_wrote(run_cli, teacher_folder, own_files, 
     assert set(re.findall(r"__label__\S+", output.read_text())) <= {"__label__negative", "__label__positive"}
     assert run_cli("hand-over", labelled, "--format", "fasttext", "--output", output) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_missing_spacy_names_its_installation_before_any_work(
+    write, run_cli, data_options, teacher_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    command = ["distill", "spacy", *data_options, "--teacher", teacher_folder, "--output", tmp_path / "out"]
+    assert run_cli(*command) == 2
+    assert (
+        capsys.readouterr().err == 'error: spaCy is not installed; run `pip install "nlp_distill[spacy]"`\n'
+    )
+    assert not (tmp_path / "out").exists()
+    command = ["hand-over", write(), "--format", "spacy", "--output", tmp_path / "rows.spacy"]
+    assert run_cli(*command) == 2 and "spaCy is not installed" in capsys.readouterr().err

@@ -261,9 +261,10 @@ def test_batches_hold_every_row_once_longest_first_within_the_budget(batch_token
 # ---- kept, reused, refused ----------------------------------------------------------------------------------------
 
 
-def test_nothing_but_the_output_is_left(tmp_path, source, teacher, tokenizer):
+def test_nothing_but_the_output_and_its_checksum_is_left(tmp_path, source, teacher, tokenizer):
     label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
-    assert {path.name for path in tmp_path.iterdir()} == {"rows.parquet", "labelled.parquet"}
+    names = {"rows.parquet", "labelled.parquet", "labelled.parquet.sha256"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_a_finished_result_is_reused_without_running_the_teacher(
@@ -375,7 +376,9 @@ def test_interrupted_labelling_continues_without_computing_finished_shards_again
     let_go()
     counts = count_rows(teacher, monkeypatch)
     summary = label_file(source, output, *arguments)
-    assert sum(counts) == summary.rows == 35 - 10 * shards
+    assert sum(counts) == summary.rows - summary.earlier_rows == 35 - 10 * shards
+    whole = label_file(source, tmp_path / "whole.parquet", [(teacher, tokenizer)], ["text"], 64)
+    assert summarise(summary) | {"seconds": 0} == summarise(whole) | {"seconds": 0}
     assert pq.read_table(output).equals(pq.read_table(tmp_path / "uninterrupted.parquet"))
     assert not (tmp_path / "labelled.parquet.partial").exists()
 

@@ -1,5 +1,6 @@
 """What is torn, altered or gone is found: lists of files, stages, checkpoints, labelled rows and their shards."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_augment.errors import InputError
-from nlp_distill.labelling import _is_whole, _save_shard, load_labelled
-from nlp_distill.manifest import find_damage, list_files
+from nlp_distill.labelling import _read_counts, _save_shard, load_labelled
+from nlp_distill.manifest import find_damage, is_altered, list_files
 from nlp_distill.stages import FINISHED, STARTED, run_stage
 
 INPUTS = {"seed": 0}
@@ -102,10 +103,29 @@ def test_a_folder_that_is_not_ours_is_left_alone_even_where_overwriting_is_allow
 @damages
 def test_a_damaged_shard_of_logits_is_no_shard(tmp_path: Path, damage) -> None:
     shard = tmp_path / "000000.npz"
-    _save_shard(shard, ["a", "b"], np.ones((2, 3), dtype=np.float32))
-    assert _is_whole(shard)
+    _save_shard(shard, ["a", "b"], np.ones((2, 3), dtype=np.float32), (5, 7))
+    assert _read_counts(shard) == (5, 7)
     damage(shard)
-    assert not _is_whole(shard)
+    assert _read_counts(shard) is None
+
+
+@damages
+def test_labelled_rows_that_were_damaged_are_made_again(run_cli, teacher_folder, tmp_path, damage) -> None:
+    rows, labelled = tmp_path / "rows.jsonl", tmp_path / "labelled.parquet"
+    rows.write_text("".join(json.dumps({"id": str(n), "text": f"film {n}"}) + "\n" for n in range(50)))
+    options = ["--teacher", teacher_folder, "--text-column", "text", "--max-length", 32]
+    assert run_cli("label", "--input", rows, "--output", labelled, *options) == 0
+    before, checksum = labelled.read_bytes(), tmp_path / "labelled.parquet.sha256"
+    assert checksum.read_text() == f"{hashlib.sha256(before).hexdigest()}  labelled.parquet\n"
+    for path in (labelled, checksum):
+        damage(path)
+        again = run_cli("label", "--input", rows, "--output", labelled, *options)
+        # Without its end a Parquet file does not say what it is, and might be anyone's.
+        assert again == (2 if path == labelled and damage is cut else 0)
+        if again == 2:
+            labelled.write_bytes(before)
+        assert labelled.read_bytes() == before and not is_altered(labelled)
+        assert checksum.read_text() == f"{hashlib.sha256(before).hexdigest()}  labelled.parquet\n"
 
 
 def test_labelled_rows_with_a_flipped_bit_are_refused(run_cli, teacher_folder, own_files, tmp_path) -> None:

@@ -407,7 +407,7 @@ def test_a_task_without_rows_to_select_on_is_refused(glue, encoder_folder):
             ["bam", "--eval-strategy", "no"],
             "add --load-best-model-at-end false to keep the last weights",
         ),
-        (["bam", "--doubled", "mnli"], "--doubled names mnli, which is no task here"),
+        (["bam", "--doubled", "mnli"], "task mnli is to be doubled, but is none here"),
     ],
 )
 def test_settings_that_do_not_fit_get_one_line(distill, encoder_folder, tmp_path, capsys, command, message):

@@ -23,18 +23,6 @@ TEXTS = [
 ]
 
 
-def test_a_missing_spacy_names_its_installation_before_any_work(
-    run_cli, data_options, teacher_folder, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "spacy", None)
-    command = ["distill", "spacy", *data_options, "--teacher", teacher_folder, "--output", tmp_path / "out"]
-    assert run_cli(*command) == 2
-    assert (
-        capsys.readouterr().err == 'error: spaCy is not installed; run `pip install "nlp_distill[spacy]"`\n'
-    )
-    assert not (tmp_path / "out").exists()
-
-
 spacy = pytest.importorskip("spacy", reason="the extra 'spacy' is not installed")
 
 from nlp_distill.students.spacy_textcat import (  # noqa: E402  it is of no use without spaCy

@@ -57,6 +57,16 @@ def test_a_stage_that_was_killed_while_its_first_mark_was_written_starts_again(f
     assert sorted(path.name for path in folder.iterdir()) == ["part1", FINISHED]
 
 
+def test_half_a_mark_that_a_failed_write_left_is_no_file_of_the_stage(folder: Path) -> None:
+    """A refused rename leaves it; the next run replaces it, and the run after that must not miss it."""
+    build = Builder(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("work", folder, INPUTS, build)
+    (folder / f"{FINISHED}.tmp").write_text("{")
+    assert run_stage("work", folder, INPUTS, build)["call"] == 2
+    assert run_stage("work", folder, INPUTS, build)["call"] == 2 and build.calls == 2
+
+
 @pytest.mark.parametrize("error", [RuntimeError("crash"), InputError("refused"), KeyboardInterrupt()])
 def test_a_crash_leaves_no_finished_mark(folder: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):

@@ -156,7 +156,7 @@ def test_a_suite_that_does_not_fit_gets_one_line(distill, own_files, tmp_path, c
         (["--suite", "{suite}", "--data-dir", "glue"], "no task of GLUE is given; leave it out"),
         (
             ["--suite", "{suite}", "--doubled", "film"],
-            "--doubled names film, which is no task here; give films",
+            "task film is to be doubled, but is none here; give any of films",
         ),
         (["--suite", "{suite}", "--teachers", "rte=x"], "a teacher is given for rte, which is no task here"),
     ],

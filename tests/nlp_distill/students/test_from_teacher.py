@@ -213,7 +213,7 @@ def test_students_larger_than_the_teacher_are_refused(shape, message):
 def test_shapes_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="hidden is 10 and heads 4; the heads must divide"):
         Shape(2, 10, 4, 20)
-    with pytest.raises(InputError, match="layers is 0; it must be a whole number of at least 1"):
+    with pytest.raises(InputError, match="layers is 0; it must be a whole number from 1 to 1000"):
         Shape(0, 8, 4, 20)
 
 
