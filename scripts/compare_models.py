@@ -37,10 +37,11 @@ import peers
 
 from data_augment.errors import InputError
 from data_augment.parsing import OneLineParser
-from nlp_distill import runtime
+from nlp_distill import export as exporting
+from nlp_distill import onnx_ops, runtime
 from nlp_distill.benchmark import OnnxSubject, Subject, Text, TorchSubject, measure_latency
 from nlp_distill.export import check_onnx, export_model, measure_parity
-from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.limits import check_whole
 from nlp_distill.metrics import agreement, compute_metrics
 from nlp_distill.models import count_positions, load_classifier, load_pretrained
@@ -280,6 +281,7 @@ def export(
         "quantize": quantize,
         "max_length": max_length,
         "data": data.fingerprints()["test"],
+        "code": [hash_file(str(module.__file__)) for module in (exporting, onnx_ops, runtime)],
         "versions": {
             name: metadata.version(name) for name in ("nlp_distill", "torch", "onnx", "onnxruntime")
         },
