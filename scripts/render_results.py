@@ -4,7 +4,7 @@
     python scripts/render_results.py --check    # exit 1 if README.md is not up to date
 
 Every file is one trained model, ``scripts/results/<method>/<task>/<seed>.json``; a row of a table is one method on one
-task, averaged over its seeds. ``scripts/results/compare/<task>.json`` is what ``scripts/compare_models.py`` measured.
+task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured.
 """
 
 import argparse
@@ -353,7 +353,9 @@ def main() -> int:
     results = ROOT / "scripts" / "results"
     new = replace_block(old, render_tables(read_results(results)))
     if COMPARE_BEGIN in new:
-        new = replace_block(new, render_comparisons(results / "compare"), COMPARE_BEGIN, COMPARE_END)
+        new = replace_block(
+            new, render_comparisons(ROOT / "scripts" / "comparisons"), COMPARE_BEGIN, COMPARE_END
+        )
     if options.check:
         print(
             "README.md is up to date"

@@ -264,3 +264,27 @@ def test_the_results_that_the_readme_speaks_of_are_published_with_what_reproduce
                 assert entry["selected_on"] == "train" and entry["versions"]["torch"].startswith("2.13.0")
                 assert all(len(part["sha256"]) == 64 for part in entry["data"].values())
                 assert entry["config"]["training"]["learning_rate"] > 0 and entry["wall_time_s"] > 0
+
+
+def test_the_readme_holds_the_comparisons_and_they_are_whole(render) -> None:
+    folder, readme = ROOT / "scripts" / "comparisons", (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in folder.glob("*.json"):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        assert (
+            report["task"] == path.stem
+            and report["command"]
+            and report["versions"]
+            and report["data"]["test"]
+        )
+        teacher = report["rows"][0]
+        for row in report["rows"]:
+            assert row["faster"] == pytest.approx(teacher["p50_ms"] / row["p50_ms"])
+            better = [
+                other
+                for other in report["rows"]
+                if other["score"] >= row["score"]
+                and other["p50_ms"] <= row["p50_ms"]
+                and (other["score"], -other["p50_ms"]) != (row["score"], -row["p50_ms"])
+            ]
+            assert row["frontier"] == (not better)
+        assert render.render_comparison(report) in readme
