@@ -357,6 +357,8 @@ def open_peers(options: argparse.Namespace, models: dict[str, Path], data: TaskD
             return teach(output, train, validation)
 
         inputs: dict[str, Any] = {split: prints[split] for split in ("train", "validation")}
+        code = "peer_model2vec.py" if name == "model2vec" else "peers.py"
+        inputs["code"] = hash_file(Path(__file__).with_name(code))
         if name == "model2vec":
             inputs["encoders"] = [hash_weights(load_pretrained(AutoModel, path)) for path in encoders]
         chosen = run_stage(f"training {name}", folder, inputs, build, overwrite=True)
@@ -369,7 +371,7 @@ def open_peer(name: str, folder: Path) -> Iterator[tuple[str, str, Subject, list
     subject: Any
     if name == "tfidf":
         subject = peers.TfidfSubject(folder)
-        yield "TF-IDF, logistic regression", subject.kind, subject, [peers.MODEL]
+        yield "TF-IDF, logistic regression", subject.kind, subject, list(peers.TFIDF_FILES)
     elif name == "model2vec":
         subject = peers.Model2VecSubject(folder)
         yield "model2vec, fine-tuned", subject.kind, subject, ["*.safetensors", "*.json"]

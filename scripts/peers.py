@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 from data_augment.errors import InputError
 from nlp_distill.benchmark import Text
 
-MODEL = "model.joblib"  # of scikit-learn
+TFIDF_FILES = ("model.npz", "vocabularies.json")  # no pickle, which would run whatever it holds
 FASTTEXT_MODELS = {"fp32": "model.bin", "quantised": "model.ftz"}
 REGULARISATION = (0.3, 1.0, 3.0, 10.0, 30.0)  # C of the logistic regression
 FASTTEXT_GRID = {"lr": (0.1, 0.5), "wordNgrams": (1, 2), "epoch": (5, 25)}
@@ -33,7 +34,6 @@ WORDS = re.compile(r"\w+|[^\w\s]")
 INSTALL = {
     "fasttext": "fasttext-community",  # fasttext itself needs a compiler, and other builds end in NaN without n-grams
     "model2vec": "model2vec",
-    "joblib": "joblib",
 }
 
 
@@ -62,7 +62,7 @@ def need(package: str) -> Any:
         InputError: naming what to install.
     """
     try:
-        return __import__(package)
+        return import_module(package)
     except ImportError:
         raise InputError(f"this peer needs {package}; run `pip install {INSTALL[package]}`") from None
 
@@ -75,37 +75,60 @@ def count_right(labels: Sequence[int], probabilities: np.ndarray) -> float:
 # ---- TF-IDF and a logistic regression -------------------------------------------------------------------------------
 
 
-def train_tfidf(folder: Path, train: Rows, validation: Rows) -> dict[str, Any]:
-    """Words (1 to 2) and letters within words (2 to 5), and the best C; returns what was chosen."""
-    import joblib
+def make_vectorizers() -> list[Any]:
+    """Words (1 to 2) and letters within words (2 to 5)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline, make_union
 
-    features = make_union(
+    return [
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=WORDS.pattern),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True),
-    )
+    ]
+
+
+def train_tfidf(folder: Path, train: Rows, validation: Rows) -> dict[str, Any]:
+    """Both kinds of n-grams, and the best C; returns what was chosen."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_union
+
+    vectorizers = make_vectorizers()
+    features = make_union(*vectorizers)
     inputs, held_out = features.fit_transform(train.texts), features.transform(validation.texts)
     scores, models = {}, {}
     for strength in REGULARISATION:
         models[strength] = LogisticRegression(C=strength, max_iter=1000).fit(inputs, train.labels)
         scores[strength] = count_right(validation.labels, models[strength].predict_proba(held_out))
     best = max(scores, key=scores.__getitem__)
-    joblib.dump(make_pipeline(features, models[best]), folder / MODEL, compress=3)
+    weights, vocabularies = (folder / name for name in TFIDF_FILES)
+    arrays = {f"idf_{number}": vectorizer.idf_ for number, vectorizer in enumerate(vectorizers)}
+    found = models[best]
+    np.savez_compressed(
+        weights, coef=found.coef_, intercept=found.intercept_, classes=found.classes_, **arrays
+    )
+    terms = [list(vectorizer.get_feature_names_out()) for vectorizer in vectorizers]
+    vocabularies.write_text(json.dumps(terms, ensure_ascii=False), encoding="utf-8")
     return {"C": best, "features": inputs.shape[1], "validation_accuracy": scores[best]}
 
 
 class TfidfSubject:
-    """A trained pipeline of scikit-learn."""
+    """A pipeline of scikit-learn with what :func:`train_tfidf` learnt."""
 
     kind = "scikit-learn"
 
     def __init__(self, folder: Path):
-        import joblib
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline, make_union
 
         self.name = str(folder)
-        self.pipeline = joblib.load(folder / MODEL)  # written by train_tfidf
+        weights, vocabularies = (folder / name for name in TFIDF_FILES)
+        terms, vectorizers = json.loads(vocabularies.read_text(encoding="utf-8")), make_vectorizers()
+        classifier = LogisticRegression()
+        with np.load(weights, allow_pickle=False) as saved:
+            for number, vectorizer in enumerate(vectorizers):
+                vectorizer.set_params(vocabulary=terms[number])
+                vectorizer.idf_ = saved[f"idf_{number}"]
+            classifier.coef_, classifier.intercept_ = saved["coef"], saved["intercept"]
+            classifier.classes_ = saved["classes"]
+        self.pipeline = make_pipeline(make_union(*vectorizers), classifier)
 
     def set_threads(self, threads: int) -> None:
         """It has one."""

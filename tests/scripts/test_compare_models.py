@@ -89,8 +89,9 @@ def test_models_and_peers_stand_in_one_table(run, tmp_path, capsys):
     exported = tmp_path / "work" / "exports" / "bilstm-int8"
     needed = ("model.onnx", "tokenizer.json", "runtime.json")
     assert rows[4]["mb"] == pytest.approx(sum((exported / name).stat().st_size for name in needed) / 1e6)
-    model = tmp_path / "work" / "peers" / "tfidf" / "model.joblib"
-    assert rows[5]["mb"] == pytest.approx(model.stat().st_size / 1e6)
+    tfidf = tmp_path / "work" / "peers" / "tfidf"
+    needed = ("model.npz", "vocabularies.json")
+    assert rows[5]["mb"] == pytest.approx(sum((tfidf / name).stat().st_size for name in needed) / 1e6)
     assert report["threads"] == 1 and report["data"]["test"]["rows"] == 40
     assert len(report["data"]["train"]["sha256"]) == 64 and "onnxruntime" in report["versions"]
     assert str(tmp_path) not in report["command"] and "teacher=teacher" in report["command"]
@@ -176,6 +177,9 @@ def test_tfidf_reads_pairs_and_takes_the_best_regularisation(script, make_rows, 
     assert chosen["C"] in script.peers.REGULARISATION and chosen["validation_accuracy"] > 0.9
     answers = script.peers.TfidfSubject(tmp_path).answer([("a film", "bad plot"), ("a film", "fine plot")])
     assert answers.shape == (2, 2) and answers[0, 1] > answers[1, 1]
+    # What was saved answers as what was trained.
+    found = script.peers.TfidfSubject(tmp_path).answer(texts[300:])
+    assert script.peers.count_right(labels[300:], found) == chosen["validation_accuracy"]
 
 
 def test_a_spacy_pipeline_is_measured_as_it_is(run, tmp_path, capsys, models):
