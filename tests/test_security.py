@@ -426,7 +426,8 @@ def test_ids_and_labels_that_are_paths_write_nothing_outside_the_output(trained,
     assert [path.name for path in top.iterdir()] == ["work"] and [
         path.name for path in job.parent.iterdir()
     ] == ["job"]
-    expected = {"rows.csv", "copies.parquet", "labelled.parquet", "teacher", "run", "published"}
+    labelled = {"labelled.parquet", "labelled.parquet.sha256"}
+    expected = {"rows.csv", "copies.parquet", *labelled, "teacher", "run", "published"}
     assert {path.name for path in job.iterdir()} == expected
     assert not [path for path in job.rglob("*") if "outside" in path.name]
     assert not Path("/tmp/outside").exists() and not Path("outside").exists()
