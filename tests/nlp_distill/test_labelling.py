@@ -263,6 +263,8 @@ def test_batches_hold_every_row_once_longest_first_within_the_budget(batch_token
 
 def test_nothing_but_the_output_and_its_checksum_is_left(tmp_path, source, teacher, tokenizer):
     label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
+    (tmp_path / "labelled.parquet.partial").mkdir()  # killed before it was removed
+    label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
     names = {"rows.parquet", "labelled.parquet", "labelled.parquet.sha256"}
     assert {path.name for path in tmp_path.iterdir()} == names
 
