@@ -109,7 +109,7 @@ def label_file(
             check_fingerprint(found, fingerprint, output)
         if found == fingerprint and not is_altered(output):
             write_checksum(output, output.name)  # where it is gone, or from a version that had none
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed right after it had finished
+            shutil.rmtree(partial, ignore_errors=True)  # of one that was killed right after it
             return _read_summary(output)
     schema = infer_schema(rows, len(teachers))  # before the work, which a bad column should not waste
     partial.mkdir(exist_ok=True)
