@@ -15,6 +15,7 @@ from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import encode_rows
 from nlp_distill.labelling import compute_logits
+from nlp_distill.manifest import replacing
 from nlp_distill.metrics import agreement, compute_metrics, expected_calibration_error, kl_to_teacher
 from nlp_distill.students import count_parameters
 from nlp_distill.tasks import Task
@@ -102,10 +103,8 @@ def score_majority(task: Task, labels: Any) -> float:
 
 def save_logits(path: Path, logits: Mapping[str, np.ndarray]) -> None:
     """Keep logits by split, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **logits)  # type: ignore[arg-type]
-    temporary.replace(path)
 
 
 def load_logits(path: Path) -> dict[str, np.ndarray]:

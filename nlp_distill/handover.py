@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_augment.errors import InputError
-from nlp_distill.labelling import read_fingerprint
+from nlp_distill.labelled_files import check_unaltered, read_fingerprint
+from nlp_distill.manifest import replacing
 from nlp_distill.spacy_docs import LANGUAGE, find_fault, make_blank, pack_documents
 from nlp_distill.teacher_rows import TeacherRows, save_teacher_rows
 from nlp_distill.teachers import match_labels
@@ -133,17 +134,13 @@ def hand_over(
     check_form(source, settings.form)
     nlp = make_blank(settings.language) if settings.form == "spacy" else None
     counted = {"rows": 0, "skipped": 0}
-    temporary = output.with_name(output.name + ".tmp")
-    try:
+    with replacing(output) as temporary:
         with temporary.open("wb") as file:
             rows = _keep_good(source, _find_check(settings.form, nlp), settings, counted)
             chosen = choose_targets(rows, settings.chosen_targets, settings.seed)
             write(file, chosen, source, settings.form, nlp)
         if not counted["rows"]:
             raise InputError(f"{path} has no row that {settings.form} can hold")
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
     return HandedOver(counted["rows"], counted["skipped"], source.labels)
 
 
@@ -169,6 +166,7 @@ def open_labelled(path: str | Path, text_columns: Sequence[str] = (), labels: Se
         raise InputError(f"{path} is no Parquet file; give one that `nlp-distill label` wrote") from error
     if "teacher_logits" not in schema.names:
         raise InputError(f"{path} has no column teacher_logits; make it with `nlp-distill label`")
+    check_unaltered(path)
     found = read_fingerprint(path)
     if found is None:
         if not text_columns or not labels:

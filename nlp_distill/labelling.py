@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import zlib
@@ -24,16 +23,17 @@ from data_augment.rows import RowReader, read_rows
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.labelled_files import METADATA_KEY, check_fingerprint, read_fingerprint
 from nlp_distill.locks import LOCK, hold_folder
-from nlp_distill.manifest import flush, is_altered, write_checksum
-from nlp_distill.memory import halve, lacks_memory
-from nlp_distill.teachers import Teacher, match_labels, read_labels
+from nlp_distill.manifest import is_altered, replacing, write_checksum
+from nlp_distill.memory import lacks_memory
+from nlp_distill.teachers import Teacher, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
 # Tokens in one forward pass, padding included. On a CPU small batches stay in its cache and pad less, a fifth faster
 # than 4,096 for a 6 x 384 encoder; an accelerator wants to be filled.
 CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 1024, 16_384
-METADATA_KEY, COUNTS_KEY = b"nlp_distill.labelling", b"nlp_distill.labelling.counts"
+COUNTS_KEY = b"nlp_distill.labelling.counts"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,8 @@ def _run_in_memory(teacher: Teacher, batch: Mapping[str, torch.Tensor], device: 
             raise InputError(
                 f"there is no memory to run the teacher on one row of {tokens} tokens; give a smaller --max-length"
             ) from error
-    halves = ({name: value[part] for name, value in batch.items()} for part in halve(rows))
+    parts = slice(0, rows // 2), slice(rows // 2, rows)
+    halves = ({name: value[part] for name, value in batch.items()} for part in parts)
     return np.concatenate([_run_in_memory(teacher, half, device) for half in halves])
 
 
@@ -235,71 +236,11 @@ def fingerprint_labelling(
     }
 
 
-def read_fingerprint(path: str | Path) -> dict[str, Any] | None:
-    """The fingerprint in a labelled file, or ``None`` if the file was not made by labelling."""
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid:  # no Parquet file
-        return None
-    return json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
-
-
 def _read_summary(output: Path) -> LabellingSummary:
     """What labelling had counted when it wrote a file."""
     file = pq.read_metadata(output)
     counts = json.loads((file.metadata or {}).get(COUNTS_KEY, b'{"tokens": 0, "padded_tokens": 0}'))
     return LabellingSummary(rows=file.num_rows, seconds=0.0, reused=True, **counts)
-
-
-def check_fingerprint(found: Mapping[str, Any] | None, wanted: Mapping[str, Any], path: Path) -> None:
-    """Raise ``InputError`` naming what differs between two fingerprints of labelling."""
-    if found is None:
-        raise InputError(
-            f"{path} exists and holds no teacher logits of ours; choose another output or --overwrite"
-        )
-    names = {"max_length": "the maximum length", "data": "the data"}
-    differing = [names.get(key, key) for key in wanted if key != "teachers" and found.get(key) != wanted[key]]
-    differing = _name_teacher_differences(found.get("teachers", []), wanted["teachers"]) + differing
-    if differing:
-        raise InputError(
-            f"{path} was labelled with other inputs: {', '.join(differing)} differ; "
-            "choose another output, or --overwrite to label again"
-        )
-
-
-def _name_teacher_differences(found: Sequence[Mapping], wanted: Sequence[Mapping]) -> list[str]:
-    if len(found) != len(wanted):
-        return [f"the number of teachers ({len(found)} there, {len(wanted)} now)"]
-    parts = [
-        part
-        for part in ("weights", "tokenizer")
-        if any(a.get(part) != b[part] for a, b in zip(found, wanted, strict=True))
-    ]
-    return [f"the teacher's {part}" for part in parts]
-
-
-def load_labelled(path: str | Path, labels: Sequence[str]) -> pa.Table:
-    """A labelled file as a table whose ``teacher_logits`` follow ``labels``.
-
-    Raises:
-        InputError: if the file holds no logits, or the teacher's labels are others than ``labels``.
-    """
-    fingerprint = read_fingerprint(path)
-    if fingerprint is None:
-        raise InputError(f"{path} holds no teacher logits; make it with `nlp-distill label`")
-    if is_altered(Path(path)):
-        raise InputError(f"{path} is damaged (its checksum is another); label its rows again")
-    order = match_labels(labels, fingerprint["labels"])
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except OSError as error:
-        raise InputError(f"{path} is damaged ({error}); label its rows again") from error
-    if order is None:
-        return table
-    logits = np.asarray(table["teacher_logits"].to_pylist(), dtype=np.float32)[..., order]
-    field = table.schema.field("teacher_logits")
-    position = table.column_names.index(field.name)
-    return table.set_column(position, field, pa.array(logits.tolist(), type=field.type))
 
 
 def _prepare_partial(partial: Path, fingerprint: Mapping[str, Any]) -> None:
@@ -311,7 +252,8 @@ def _prepare_partial(partial: Path, fingerprint: Mapping[str, Any]) -> None:
     for path in partial.iterdir():
         if path.name != LOCK:
             path.unlink()
-    _write_whole(marker, json.dumps(wanted).encode())
+    with replacing(marker) as temporary:
+        temporary.write_bytes(json.dumps(wanted).encode())
 
 
 def _label_shards(
@@ -365,12 +307,8 @@ def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[in
             f"the teacher's logits are NaN or infinite for {int((~finite).sum())} rows, the first with ids {bad}; "
             "check the teacher's weights (or its precision) before distilling it"
         )
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, ids=np.array(ids, dtype=np.str_), logits=logits, counts=np.array(counts))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _join_shards(
@@ -383,20 +321,18 @@ def _join_shards(
 ) -> None:
     counts = {name: getattr(summary, name) for name in ("tokens", "padded_tokens", "skipped_rows")}
     metadata = {METADATA_KEY: json.dumps(fingerprint).encode(), COUNTS_KEY: json.dumps(counts).encode()}
-    temporary = output.with_name(output.name + ".tmp")
-    with pq.ParquetWriter(temporary, schema.with_metadata(metadata), write_page_checksum=True) as writer:
-        for number, chunk in enumerate(iterate_chunks(source.read(), SHARD_ROWS)):
-            with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
-                logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))
-            if logits_by_id.keys() != {str(row["id"]) for row in chunk}:
-                raise InputError(
-                    f"{source.path} changed while it was being labelled; run the same command again"
-                )
-            rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
-    flush(temporary)
-    write_checksum(temporary, output.name)
-    temporary.replace(output)
+    with replacing(output) as temporary:
+        with pq.ParquetWriter(temporary, schema.with_metadata(metadata), write_page_checksum=True) as writer:
+            for number, chunk in enumerate(iterate_chunks(source.read(), SHARD_ROWS)):
+                with np.load(partial / f"{number:06d}.npz", allow_pickle=False) as shard:
+                    logits_by_id = dict(zip(shard["ids"].tolist(), shard["logits"].tolist(), strict=True))
+                if logits_by_id.keys() != {str(row["id"]) for row in chunk}:
+                    raise InputError(
+                        f"{source.path} changed while it was being labelled; run the same command again"
+                    )
+                rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
+        write_checksum(temporary, output.name)
 
 
 def infer_schema(source: Rows, teachers: int) -> pa.Schema:
@@ -420,15 +356,6 @@ def infer_schema(source: Rows, teachers: int) -> pa.Schema:
     ]
     logits = pa.list_(pa.float32())
     return pa.schema([*fields, ("teacher_logits", logits if teachers == 1 else pa.list_(logits))])
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def summarise(summary: LabellingSummary) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""A list of a folder's files with their sizes and hashes: how a torn or altered one is found before it is used."""
+"""Files that are whole: written beside their name first, and known by their hashes when they are read again."""
 
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,38 @@ def write_checksum(path: Path, name: str) -> None:
     checksum, text = path.with_name(f"{name}.sha256"), f"{hash_file(path)}  {name}\n"
     if checksum.exists() and checksum.read_bytes() == text.encode():
         return
-    temporary = checksum.with_name(checksum.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    temporary.replace(checksum)
+    with replacing(checksum) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def is_altered(path: Path) -> bool:
     """Whether a file is other than its checksum says; one without a checksum is not known to be."""
     checksum = path.with_name(f"{path.name}.sha256")
     return checksum.exists() and checksum.read_bytes().split()[:1] != [hash_file(path).encode()]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file, which at the end is flushed to the disk and replaces the one of its name.
+
+    The place is the same every time, so that what a kill left there is written over; files that several processes may
+    write go through :func:`data_augment.atomic.open_atomically`.
+    """
+    temporary = name_temporary(path)
+    try:
+        yield temporary
+        flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    flush(path.parent)
+
+
+def name_temporary(path: Path) -> Path:
+    """Where a file is written before it is whole."""
+    return path.with_name(path.name + ".tmp")
 
 
 def hash_plain(content: Any) -> str:

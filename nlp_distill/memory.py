@@ -7,8 +7,3 @@ def lacks_memory(error: BaseException) -> bool:
     """Whether an error of torch means that memory ran out: on an accelerator, or its CPU allocator's."""
     is_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return is_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
-
-
-def halve(rows: int) -> tuple[slice, slice]:
-    """The first and the second half of so many rows."""
-    return slice(0, rows // 2), slice(rows // 2, rows)

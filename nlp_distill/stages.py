@@ -1,7 +1,6 @@
 """Stages of a run: each finished one is kept, reused by the same run, and never mistaken for another."""
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.locks import LOCK, hold_folder
-from nlp_distill.manifest import find_damage, flush, hash_plain, list_files
+from nlp_distill.manifest import find_damage, hash_plain, list_files, name_temporary, replacing
 from nlp_distill.processes import is_main_process, join_processes
 
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
@@ -74,7 +73,7 @@ def run_stage(
 
 def _finish(folder: Path, inputs: Any, result: Any) -> None:
     """Mark a stage as finished, with what its files are; what it replaces goes."""
-    own = [name for mark in (STARTED, FINISHED) for name in (mark, _temporary(folder / mark).name)]
+    own = [name for mark in (STARTED, FINISHED) for name in (mark, name_temporary(folder / mark).name)]
     finished = {"inputs": inputs, "result": result, "files": list_files(folder, (LOCK, *own))}
     write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
     (folder / STARTED).unlink()
@@ -192,23 +191,13 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that ``path`` is either whole or as it was."""
-    temporary = _temporary(path)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    flush(path.parent)
-
-
-def _temporary(path: Path) -> Path:
-    """Where a file is written before it is whole; a kill leaves it there until it is written again."""
-    return path.with_name(path.name + ".tmp")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _holds_work(folder: Path) -> bool:
     """Whether a folder holds any file besides the mark of a stage that got no further than that."""
-    own = (folder / STARTED, folder / LOCK, _temporary(folder / STARTED))
+    own = (folder / STARTED, folder / LOCK, name_temporary(folder / STARTED))
     return any(path.is_file() and path not in own for path in folder.rglob("*"))
 
 

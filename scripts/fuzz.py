@@ -33,6 +33,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny_models
+
 from data_augment import (
     Augmenter,
     Glove,
@@ -107,63 +110,17 @@ class Outcome:
 @cache
 def make_tokenizer() -> Any:
     """A small word-piece tokenizer."""
-    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-    from tokenizers.models import WordPiece
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    pieces = [
-        *special,
-        "film",
-        "plot",
-        *letters,
-        *(f"##{letter}" for letter in letters),
-        "电",
-        "影",
-        "好",
-        ".",
-    ]
-    ids = {piece: number for number, piece in enumerate(pieces)}
-    backend = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
-    )
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=64,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **dict(zip(names, special, strict=True)),
-    )
+    return tiny_models.make_tokenizer(["film", "plot", "电", "影", "好", "."])
 
 
 @cache
 def export_classifier() -> Any:
     """The runtime of a tiny random BERT of two classes, exported."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
     from nlp_distill.export import export_model
     from nlp_distill.runtime import Classifier
 
     tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=64,
-            initializer_range=0.2,
-        )
-    )
+    model = tiny_models.make_bert(tokenizer, layers=1)
     with tempfile.TemporaryDirectory() as folder:
         export_model(model, tokenizer, Path(folder), max_length=MAX_LENGTH)
         return Classifier(folder, threads=1)

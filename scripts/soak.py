@@ -16,7 +16,6 @@ and nothing is downloaded. Exit status 1 if anything was lost.
 """
 
 import argparse
-import csv
 import errno
 import json
 import os
@@ -39,19 +38,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # bits depend on the number of threads
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordPiece
 from tqdm import tqdm
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
-import data_augment.cli
-import nlp_distill.cli
+sys.path.insert(0, str(Path(__file__).parent))
+from soak_jobs import Job, list_jobs, list_preparations, make_inputs
+
 from nlp_distill.manifest import find_damage
 from nlp_distill.stages import FINISHED
 
-WORDS = ["film", "movie", "plot", "story", "it", "was", "a", "the", "and", "but", "with", "very", "not"]
-DECIDING = {"positive": ["good", "great", "fine"], "negative": ["bad", "dull", "never"]}
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # What differs between two runs of the same work: times, and the hashes of files that hold some.
 VOLATILE = frozenset(
     (
@@ -76,21 +70,6 @@ FILE_EVENTS = frozenset(
 LONGEST = 300.0  # seconds after which a job counts as hanging
 
 
-@dataclass(frozen=True)
-class Job:
-    """A command, run in a folder of its own, where it makes ``out``.
-
-    Args:
-        name: for people.
-        run: the command line's ``main``.
-        arguments: of the command; the inputs are beside the job's folder.
-    """
-
-    name: str
-    run: Callable[[Sequence[str]], int]
-    arguments: tuple[str, ...]
-
-
 @dataclass
 class Ledger:
     """Tries by kind of fault, and what went wrong in them."""
@@ -98,129 +77,6 @@ class Ledger:
     tries: Counter = field(default_factory=Counter)
     untouched: Counter = field(default_factory=Counter)  # the job was done before the fault came
     losses: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-
-# ---- inputs and jobs ------------------------------------------------------------------------------------------------
-
-
-def make_inputs(folder: Path) -> None:
-    """A tiny encoder, rows in a file, a GLUE folder of two tasks, and plain text."""
-    folder.mkdir(parents=True)
-    words = [*WORDS, *sum(DECIDING.values(), [])]
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    pieces = dict.fromkeys([*SPECIAL_TOKENS, *words, *letters, *("##" + letter for letter in letters)])
-    ids = {piece: number for number, piece in enumerate(pieces)}
-    backend = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    marks = [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=marks
-    )
-    names = dict(
-        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True)
-    )
-    PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **names).save_pretrained(
-        folder / "encoder"
-    )
-    set_seed(0)
-    config = BertConfig(
-        vocab_size=len(ids),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder / "encoder")
-    source = random.Random(0)
-    for split, size in {"train": 48, "validation": 12, "test": 12, "more": 30}.items():
-        with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["text", "label"])
-            writer.writerows(make_row(source, number) for number in range(size))
-    (folder / "text.txt").write_text("\n".join(make_row(source, number)[0] for number in range(60)) + "\n")
-    vectors = (f"{word} {source.gauss(0, 1):.3f} {source.gauss(0, 1):.3f}" for word in words)
-    (folder / "glove.txt").write_text("\n".join(vectors) + "\n")
-    for task, header in {"CoLA": "", "RTE": "index\tsentence1\tsentence2\tlabel\n"}.items():
-        (folder / "glue" / task).mkdir(parents=True)
-        for split, size in {"train": 24, "dev": 8}.items():
-            rows = (make_glue_row(task, source, number) for number in range(size))
-            (folder / "glue" / task / f"{split}.tsv").write_text(header + "\n".join(rows) + "\n")
-
-
-def make_row(source: random.Random, number: int) -> tuple[str, str]:
-    """A text of its own and its label."""
-    label = ("negative", "positive")[number % 2]
-    words = [
-        *source.choices(WORDS, k=source.randint(3, 8)),
-        source.choice(DECIDING[label]),
-        str(source.randint(0, 10**6)),
-    ]
-    return " ".join(words), label
-
-
-def make_glue_row(task: str, source: random.Random, number: int) -> str:
-    text, _ = make_row(source, number)
-    if task == "CoLA":
-        return f"x\t{number % 2}\t\t{text}"
-    return f"{number}\t{text}\t{make_row(source, number)[0]}\t{('entailment', 'not_entailment')[number % 2]}"
-
-
-def list_jobs(inputs: Path) -> list[Job]:
-    """Every kind of work that leaves files behind. Teachers and students that a job needs are made here."""
-    data = ["--task", "mine", "--text-column", "text", "--label-column", "label"]
-    for split in ("train", "validation", "test"):
-        data += [f"--{split}-file", f"../inputs/{split}.csv"]
-    short = ["--max-length", "32", "--learning-rate", "1e-2", "--per-device-train-batch-size", "8"]
-    epochs = ["--num-train-epochs", "3"]
-    given = [*data, "--teacher", "../inputs/teacher", "--output", "out"]
-    small = ["--layers", "1", "--hidden-size", "8", "--heads", "2", "--ffn-size", "12"]
-    augment = ["--text-column", "text", "--n-iter", "3", "--pos-tagger", "textblob", "--num-workers", "2"]
-    tiny_bilstm = ["--hidden-size", "6", "--head-size", "5", "--embedding-size", "8", "--n-iter", "2"]
-    suite = ["--tasks", "cola", "rte", "--data-dir", "../inputs/glue", "--encoder", "../inputs/encoder"]
-    suite += ["--output", "out", *short]
-    cli, augmenter = nlp_distill.cli.main, data_augment.cli.main
-    jobs = [
-        Job("finetune", cli, ("finetune", "--model", "../inputs/encoder", "--output", "out", *data, *short, *epochs)),
-        Job("augment", augmenter, ("--input", "../inputs/train.csv", "--output", "out/transfer.parquet", *augment)),
-        Job(
-            "label", cli,
-            ("label", "--teacher", "../inputs/teacher", "--input", "../inputs/transfer.parquet",
-             "--text-column", "text", "--max-length", "32", "--output", "out/labelled.parquet"),
-        ),
-        Job(
-            "bilstm", cli,
-            ("distill", "bilstm", *given, *tiny_bilstm, "--pos-tagger", "textblob", *short, *epochs,
-             "--unlabelled-file", "../inputs/more.csv"),
-        ),
-        Job(
-            "general", cli,
-            ("distill", "general", "--teacher", "../inputs/encoder", "--text", "../inputs/text.txt", "--output", "out",
-             *small, *short, "--num-train-epochs", "2", "--gradient-accumulation-steps", "1"),
-        ),
-        Job(
-            "tinybert", cli,
-            ("distill", "tinybert", *given, *small, *short, *epochs, "--intermediate-epochs", "2", "--n-iter", "2",
-             "--glove-file", "../inputs/glove.txt"),
-        ),
-        Job("mt-dnn", cli, ("distill", "mt-dnn", *suite, "--num-train-epochs", "2", "--num-teachers", "2")),
-        Job("bam", cli, ("distill", "bam", *suite, "--num-train-epochs", "2", "--single-epochs", "1")),
-        Job("export", cli, ("export", "../inputs/teacher", "--output", "out", "--quantize", "int8-dynamic")),
-    ]  # fmt: skip
-    teacher = Job(
-        "teacher", cli, ("finetune", "--model", "encoder", "--output", "teacher", *_beside(data), *short)
-    )
-    transfer = Job("transfer", augmenter, ("--input", "train.csv", "--output", "transfer.parquet", *augment))
-    for made in (teacher, transfer):
-        if wait(start(made, inputs)) != 0:
-            raise RuntimeError(f"{made.name} failed: {read_log(inputs)}")
-    return jobs
-
-
-def _beside(data: Sequence[str]) -> list[str]:
-    return [value.removeprefix("../inputs/") for value in data]
 
 
 # ---- processes ------------------------------------------------------------------------------------------------------
@@ -584,7 +440,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: --work-dir {folder} holds something; give a new folder", file=sys.stderr)
         return 2
     make_inputs(folder / "inputs")
-    jobs = list_jobs(folder / "inputs")
+    for job in list_preparations():
+        if wait(start(job, folder / "inputs")) != 0:
+            raise RuntimeError(f"{job.name} failed: {read_log(folder / 'inputs')}")
+    jobs = list_jobs()
     if unknown := set(options.jobs or ()) - {job.name for job in jobs}:
         print(
             f"error: unknown job {unknown.pop()}; give any of {' '.join(job.name for job in jobs)}",

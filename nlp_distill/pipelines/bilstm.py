@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.hashes import hash_file
-from nlp_distill.labelling import load_labelled
+from nlp_distill.labelled_files import load_labelled
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student

@@ -47,7 +47,7 @@ from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import save_logits
 from nlp_distill.export import OPSET, check_onnx, export_model
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
-from nlp_distill.labelling import load_labelled
+from nlp_distill.labelled_files import load_labelled
 from nlp_distill.models import check_max_length, count_positions, load_classifier, load_pretrained
 from nlp_distill.objectives import LogitRegression, Objective, SoftTargets
 from nlp_distill.pipelines.compress_config import DISTILLED, Compression

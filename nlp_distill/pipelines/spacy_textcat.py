@@ -19,7 +19,7 @@ from data_augment.rules import DEFAULT_ITERATIONS
 from nlp_distill.evaluation import describe_scores, make_answer, save_logits
 from nlp_distill.handover import average_teachers
 from nlp_distill.hashes import hash_file
-from nlp_distill.labelling import load_labelled
+from nlp_distill.labelled_files import load_labelled
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.pipelines.bilstm_config import TransferSetConfig

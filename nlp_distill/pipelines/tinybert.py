@@ -30,7 +30,7 @@ from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, save_logits
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
-from nlp_distill.labelling import load_labelled
+from nlp_distill.labelled_files import load_labelled
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections

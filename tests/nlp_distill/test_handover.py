@@ -12,7 +12,7 @@ import pytest
 
 from data_augment.errors import InputError
 from nlp_distill.handover import HandOver, average_teachers, hand_over
-from nlp_distill.labelling import METADATA_KEY
+from nlp_distill.labelled_files import METADATA_KEY
 from nlp_distill.teacher_rows import TeacherRows, load_teacher_rows
 
 TEXTS = [

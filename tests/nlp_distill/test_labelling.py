@@ -14,12 +14,11 @@ from nlp_distill import labelling
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import encode_rows
 from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.labelled_files import load_labelled, read_fingerprint
 from nlp_distill.labelling import (
     LabellingSummary,
     compute_logits,
     label_file,
-    load_labelled,
-    read_fingerprint,
     summarise,
 )
 from nlp_distill.teachers import Teacher

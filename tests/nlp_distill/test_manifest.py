@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data_augment.errors import InputError
-from nlp_distill.labelling import _read_counts, _save_shard, load_labelled
+from nlp_distill.labelled_files import load_labelled
+from nlp_distill.labelling import _read_counts, _save_shard
 from nlp_distill.manifest import find_damage, is_altered, list_files
 from nlp_distill.stages import FINISHED, STARTED, run_stage
 

@@ -11,7 +11,7 @@ from data_augment.errors import InputError
 from nlp_distill import spacy_docs
 from nlp_distill.evaluation import load_logits
 from nlp_distill.handover import HandOver, hand_over
-from nlp_distill.labelling import load_labelled
+from nlp_distill.labelled_files import load_labelled
 from nlp_distill.stages import FINISHED
 
 TEXTS = [
@@ -43,7 +43,7 @@ def labelled(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from nlp_distill.labelling import METADATA_KEY
+    from nlp_distill.labelled_files import METADATA_KEY
 
     logits = np.random.default_rng(0).normal(size=(len(TEXTS), 2))
     table = pa.table(

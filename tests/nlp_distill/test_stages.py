@@ -187,10 +187,11 @@ def test_json_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(handle: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("nlp_distill.stages.os.fsync", fail)
+    monkeypatch.setattr("nlp_distill.manifest.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_json(path, {"new": 1})
     assert json.loads(path.read_text(encoding="utf-8")) == {"β": [1.5, None]}
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_difference_is_cut_to_three_settings_and_forty_characters() -> None:
