@@ -10,170 +10,27 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
-from nlp_distill.models import (
-    check_max_length,
-    check_vocabulary,
-    load_classifier,
-    load_pretrained,
-    read_tasks,
+from nlp_distill.models import read_tasks
+from nlp_distill.subjects import (
+    LARGEST_BATCH,
+    Subject,
+    Text,
+    TorchSubject,
+    is_exported,
+    make_text,
+    open_subject,
 )
 
-BATCHES = (1, 8, 32, 128)
+BATCHES = (1, 8, 32, LARGEST_BATCH)
 WARM_UP = 5
 TURN = 10
-
-Text = str | tuple[str, str]
-
-
-class Subject(Protocol):
-    """A model that is measured."""
-
-    name: str
-    kind: str
-
-    @property
-    def tokenizer(self) -> Any: ...
-    def set_threads(self, threads: int) -> None: ...
-    def answer(self, texts: Sequence[Text]) -> np.ndarray: ...
-
-
-class TorchSubject:
-    """A saved model in PyTorch.
-
-    Args:
-        folder: what ``save_pretrained`` wrote, or a hub name.
-        max_length: tokens a text.
-        task: of a multi-task model.
-        trust_remote_code: run code that comes with it.
-    """
-
-    kind = "torch"
-
-    def __init__(
-        self,
-        folder: str | Path,
-        max_length: int = 128,
-        task: str | None = None,
-        trust_remote_code: bool = False,
-    ):
-        self.name = str(folder)
-        code = {"trust_remote_code": trust_remote_code}
-        self.model = load_classifier(folder, task, **code).eval()
-        check_max_length(self.model, max_length)
-        self._tokenizer = load_pretrained(AutoTokenizer, folder, **code)
-        check_vocabulary(self.model, self._tokenizer)
-        self.max_length = max_length
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's own."""
-        return self._tokenizer
-
-    def set_threads(self, threads: int) -> None:
-        """Threads of every operator."""
-        torch.set_num_threads(threads)
-
-    @torch.inference_mode()
-    def answer(self, texts: Sequence[Text]) -> np.ndarray:
-        """Probabilities (texts, classes); the values of a regression."""
-        columns = (
-            [list(texts)]
-            if isinstance(texts[0], str)
-            else [list(column) for column in zip(*texts, strict=True)]
-        )
-        encoded = self.tokenizer(
-            *columns, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
-        )
-        accepted = {name: encoded[name] for name in self.tokenizer.model_input_names if name in encoded}
-        logits = self.model(**accepted).logits
-        return (logits if logits.shape[1] == 1 else logits.softmax(dim=-1)).numpy()
-
-
-class OnnxSubject:
-    """An exported model under onnxruntime.
-
-    Args:
-        folder: what ``nlp-distill export`` wrote.
-    """
-
-    kind = "onnxruntime"
-
-    def __init__(self, folder: str | Path):
-        self.name = str(folder)
-        self.folder = folder
-        self.set_threads(1)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The exported tokenizer."""
-        return self.classifier.tokenizer
-
-    def set_threads(self, threads: int) -> None:
-        """A new session: onnxruntime fixes its threads when it loads."""
-        self.classifier = runtime.Classifier(self.folder, threads=threads, batch_size=max(BATCHES))
-
-    def answer(self, texts: Sequence[Text]) -> np.ndarray:
-        """Probabilities (texts, classes); the values of a regression."""
-        if self.classifier.labels:
-            return self.classifier.compute_probabilities(texts)
-        return self.classifier.compute_logits(texts)
-
-
-def is_exported(folder: str) -> bool:
-    """Whether a folder is what ``export`` wrote."""
-    return (Path(folder) / runtime.SETTINGS).exists()
-
-
-def open_subject(folder: str, max_length: int = 128, task: str | None = None) -> Subject:
-    """A saved or an exported model that reads texts of so many tokens.
-
-    Raises:
-        InputError: for a folder that is neither, or a model that reads fewer.
-    """
-    if is_exported(folder):
-        if not (Path(folder) / runtime.MODEL).exists():
-            raise InputError(
-                f"{folder} holds an exported program, which runs in programs of torch; give an ONNX one"
-            )
-        try:
-            subject = OnnxSubject(folder)
-        except Exception as error:  # of json, tokenizers and onnxruntime, whose own exceptions are bare ones
-            raise InputError(
-                f"the exported model {folder} cannot be loaded ({str(error).partition(chr(10))[0]}); export it again"
-            ) from error
-        if subject.classifier.settings["max_length"] < max_length:
-            limit = subject.classifier.settings["max_length"]
-            raise InputError(
-                f"{folder} was exported for {limit} tokens; give --lengths up to {limit}, or export again"
-            )
-        return subject
-    return TorchSubject(folder, max_length, task)
-
-
-def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
-    """A text, or a pair of texts, of so many tokens, special ones included, of whole words of the model's vocabulary.
-
-    Raises:
-        InputError: for too few tokens to hold a word each.
-    """
-    tokenizer = subject.tokenizer
-    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
-    special = tokenizer.num_special_tokens_to_add(is_pair)
-    if tokens < special + 1 + is_pair:
-        raise InputError(
-            f"a text of {tokens} tokens has no room for words; give {special + 1 + is_pair} or more"
-        )
-    chosen = [words[(7 * number) % len(words)] for number in range(tokens - special)]
-    half = len(chosen) // 2
-    return (" ".join(chosen[:half]), " ".join(chosen[half:])) if is_pair else " ".join(chosen)
 
 
 def measure_latency(

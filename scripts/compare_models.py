@@ -39,7 +39,7 @@ from data_augment.errors import InputError
 from data_augment.parsing import OneLineParser
 from nlp_distill import export as exporting
 from nlp_distill import onnx_ops, runtime
-from nlp_distill.benchmark import OnnxSubject, Subject, Text, TorchSubject, measure_latency
+from nlp_distill.benchmark import measure_latency
 from nlp_distill.export import check_onnx, export_model, measure_parity
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.limits import check_whole
@@ -47,6 +47,7 @@ from nlp_distill.metrics import agreement, compute_metrics
 from nlp_distill.models import count_positions, load_classifier, load_pretrained
 from nlp_distill.results import collect_versions, drop_place
 from nlp_distill.stages import announce, make_folder, run_stage, write_json, write_whole
+from nlp_distill.subjects import OnnxSubject, Subject, Text, TorchSubject
 from nlp_distill.tasks import TaskData, load_task
 from nlp_distill.teachers import match_labels, read_labels
 

@@ -2,7 +2,7 @@
 
 Each learns from the labelled train rows; what can be chosen (regularisation, rates, epochs, n-grams) is chosen on the
 validation rows, from the grids below. Pairs of texts are read as one text. A trained peer is a folder that holds all it
-needs to answer, and answers like any other model of :mod:`nlp_distill.benchmark`.
+needs to answer, and answers like any other model of :mod:`nlp_distill.subjects`.
 
 model2vec's distillation pins an older transformers than ours, so it runs in a virtual environment of its own
 (``scripts/peer_model2vec.py``); the model that comes out needs NumPy only and is measured in this process.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from data_augment.errors import InputError
-from nlp_distill.benchmark import Text
+from nlp_distill.subjects import Text
 
 TFIDF_FILES = ("model.npz", "vocabularies.json")  # no pickle, which would run whatever it holds
 FASTTEXT_MODELS = {"fp32": "model.bin", "quantised": "model.ftz"}

@@ -13,9 +13,10 @@ from nlp_distill.limits import check_whole
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from nlp_distill.benchmark import benchmark, is_exported, render_benchmark
+    from nlp_distill.benchmark import benchmark, render_benchmark
     from nlp_distill.results import collect_versions
     from nlp_distill.stages import write_json
+    from nlp_distill.subjects import is_exported
 
     for name, values in (("--lengths", options.lengths), ("--threads", options.threads or [])):
         for value in values:

@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
-from nlp_distill.benchmark import Text
 from nlp_distill.evaluation import describe_scores
 from nlp_distill.export import OPSET, check_onnx, export_model
 from nlp_distill.pipelines.fit_config import RUNTIMES
+from nlp_distill.subjects import Text
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from nlp_distill.benchmark import TorchSubject, measure_latency, measure_size, open_subject
+from nlp_distill.benchmark import measure_latency, measure_size
 from nlp_distill.evaluation import describe_size, load_logits
 from nlp_distill.hashes import hash_file
 from nlp_distill.models import load_classifier, load_pretrained
@@ -35,6 +35,7 @@ from nlp_distill.pipelines.transfer import list_sources
 from nlp_distill.results import collect_versions
 from nlp_distill.stages import read_finished, run_stage
 from nlp_distill.students import Shape, build_bilstm, count_parameters, student_from_teacher
+from nlp_distill.subjects import TorchSubject, open_subject
 from nlp_distill.tasks import TaskData
 from nlp_distill.training import make_training_arguments
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from nlp_distill import benchmark
-from nlp_distill.benchmark import OnnxSubject, TorchSubject, make_text, measure_latency, measure_throughput
+from nlp_distill.benchmark import measure_latency, measure_throughput
 from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
+from nlp_distill.subjects import OnnxSubject, TorchSubject, make_text
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
