@@ -86,13 +86,28 @@ class MixedTaskSampler(Sampler[int]):
         sizes: rows of every task.
         exponent: 0 to 1 usually; see above.
         seed: seed of the order.
+        lengths: tokens of every row, to give a batch rows of similar length of each task: the model runs a batch task
+            by task, so that padding is what differs inside one. Without them batches are random.
+        batch_size: rows in one optimiser step, over all processes and accumulation steps; needed with ``lengths``.
 
     Raises:
-        InputError: for sizes below 1, or an exponent that is negative or too large to compute with.
+        InputError: for sizes below 1, an exponent that is negative or too large to compute with, or lengths without a
+            batch size.
     """
 
-    def __init__(self, sizes: ArrayLike, exponent: float = BAM_EXPONENT, seed: int = 0):
+    def __init__(
+        self,
+        sizes: ArrayLike,
+        exponent: float = BAM_EXPONENT,
+        seed: int = 0,
+        lengths: ArrayLike | None = None,
+        batch_size: int | None = None,
+    ):
         self.sizes = _check_sizes(sizes)
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        if self.lengths is not None:
+            check_whole("batch_size", batch_size, at_least=1)
+        self.batch_size = batch_size
         if not exponent >= 0:
             raise InputError(f"the exponent of task sampling is {exponent}; give 0 (uniform) or more")
         with np.errstate(over="ignore"):
@@ -121,8 +136,24 @@ class MixedTaskSampler(Sampler[int]):
         for task, count in enumerate(counts):
             rounds = -(-count // self.sizes[task])
             drawn = [random.permutation(self.sizes[task]) for _ in range(rounds)]
-            order[tasks == task] = starts[task] + (np.concatenate(drawn)[:count] if drawn else 0)
+            rows = starts[task] + (np.concatenate(drawn)[:count] if drawn else np.empty(0, dtype=np.int64))
+            order[tasks == task] = self._group(rows, np.flatnonzero(tasks == task), random)
         yield from order.tolist()
+
+    def _group(self, rows: np.ndarray, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """One task's rows for its places in the epoch, those of similar length in the places of one step."""
+        if self.lengths is None or self.batch_size is None:
+            return rows
+        steps = places // self.batch_size
+        grouped = np.empty_like(rows)
+        for first in range(0, len(self) // self.batch_size + 1, POOL_BATCHES):
+            pool = np.flatnonzero((steps >= first) & (steps < first + POOL_BATCHES))
+            visited = random.permutation(POOL_BATCHES)[
+                steps[pool] - first
+            ]  # so that no epoch goes from long to short
+            ordered = rows[pool][np.argsort(-self.lengths[rows[pool]], kind="stable")]
+            grouped[pool[np.argsort(visited, kind="stable")]] = ordered
+        return grouped
 
 
 class SingleTaskSampler(Sampler[int]):

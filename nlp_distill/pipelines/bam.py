@@ -223,7 +223,7 @@ class _Stages:
         """Tasks mixed inside a batch; of one task, rows of similar length together."""
         if len(rows.names) == 1:
             return SingleTaskSampler(rows.sizes, step_rows, seed, rows.lengths)
-        return MixedTaskSampler(rows.sizes, self.config.exponent, seed)
+        return MixedTaskSampler(rows.sizes, self.config.exponent, seed, rows.lengths, step_rows)
 
     def _make_objective(self, name: str, labels: Labels) -> Objective:
         data = self.suite.data[name]

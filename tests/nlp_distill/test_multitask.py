@@ -74,10 +74,36 @@ def test_batches_by_length_pad_less():
     assert padding(SingleTaskSampler(SIZES, 32, lengths=lengths)) < padding(SingleTaskSampler(SIZES, 32)) / 3
 
 
+def test_mixed_batches_by_length_pad_less_and_mix_the_same_tasks():
+    sizes = [8000, 2000, 500]
+    lengths = np.random.default_rng(0).integers(1, 100, sum(sizes))
+
+    def padding(drawn):
+        """Share of padding where the rows of each task in a batch are padded to the longest of them."""
+        cells = 0
+        for batch in np.split(drawn, range(128, len(drawn), 128)):
+            found = tasks_of(batch, sizes)
+            cells += sum(lengths[batch[found == t]].max() * (found == t).sum() for t in set(found))
+        return 1 - lengths[drawn].sum() / cells
+
+    by_chance = draw(MixedTaskSampler(sizes, 0.75), 1)[0]
+    by_length = draw(MixedTaskSampler(sizes, 0.75, 0, lengths, 128), 1)[0]
+    tasks = tasks_of(by_chance, sizes)
+    assert (tasks == tasks_of(by_length, sizes)).all()
+    for task, size in enumerate(sizes):
+        counts = np.bincount(by_length[tasks == task] - sum(sizes[:task]), minlength=size)
+        assert counts.max() - counts.min() <= 1  # still in rounds
+    assert padding(by_length) < padding(by_chance) / 3
+
+
 @pytest.mark.parametrize(
     "make",
-    [lambda seed: MixedTaskSampler(SIZES, 0.75, seed), lambda seed: SingleTaskSampler(SIZES, 16, seed)],
-    ids=["mixed", "single"],
+    [
+        lambda seed: MixedTaskSampler(SIZES, 0.75, seed),
+        lambda seed: MixedTaskSampler(SIZES, 0.75, seed, np.arange(1230) % 50 + 1, 16),
+        lambda seed: SingleTaskSampler(SIZES, 16, seed),
+    ],
+    ids=["mixed", "mixed by length", "single"],
 )
 def test_the_order_depends_on_seed_and_epoch_alone(make):
     np.random.seed(1)
@@ -122,4 +148,6 @@ def test_nothing_to_draw_from_is_refused(make_rows, tokenizer):
         MixedTaskSampler([3], float("nan"))
     with pytest.raises(InputError, match="too large for"):
         MixedTaskSampler([3, 1000], 500)
+    with pytest.raises(InputError, match="batch_size is None"):
+        MixedTaskSampler([3], lengths=[1, 2, 3])
     assert MixedTaskSampler([3, 1000], 0).probabilities.tolist() == [0.5, 0.5]

@@ -134,7 +134,7 @@ TASKS = {
 
 EVERY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch"}
 SAMPLERS = {
-    "mixed": lambda rows, step, seed: MixedTaskSampler(rows.sizes, 0.75, seed),
+    "mixed": lambda rows, step, seed: MixedTaskSampler(rows.sizes, 0.75, seed, rows.lengths, step),
     "single": lambda rows, step, seed: SingleTaskSampler(rows.sizes, step, seed, rows.lengths),
 }
 
