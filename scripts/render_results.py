@@ -24,6 +24,8 @@ ORDER = (
     "teacher",
     "bilstm_without_teacher",
     "bilstm_distilled",
+    "cnn_without_teacher",
+    "cnn_distilled",
     "spacy_without_teacher",
     "spacy_distilled",
 )
@@ -31,6 +33,8 @@ TITLES = {
     "teacher": "teacher, fine-tuned",
     "bilstm_without_teacher": "BiLSTM, without the teacher",
     "bilstm_distilled": "BiLSTM, distilled",
+    "cnn_without_teacher": "CNN, without the teacher",
+    "cnn_distilled": "CNN, distilled",
     "spacy_without_teacher": "spaCy, without the teacher",
     "spacy_distilled": "spaCy, distilled",
 }
