@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.modeling_outputs import ModelOutput
 
+from nlp_distill.schedules import value_at
+
 
 class Objective(nn.Module):
     """One kind of knowledge, as named loss terms.
@@ -76,6 +78,24 @@ class Sum(Objective):
 
 def _parts(objective: Objective) -> list[Objective]:
     return list(objective.parts) if isinstance(objective, Sum) else [objective]  # type: ignore[arg-type]
+
+
+PROGRESS = [tenth / 10 for tenth in range(11)]  # where a schedule is looked at
+
+
+def check_weights(objective: Objective, what: str = "the objective") -> None:
+    """Refuse an objective of which every part has weight 0 from the first step to the last.
+
+    Raises:
+        ValueError: saying so.
+    """
+    parts = [module for module in objective.modules() if isinstance(module, Objective)]
+    leaves = [part for part in parts if not any(isinstance(m, Objective) for m in list(part.modules())[1:])]
+    weights = [getattr(leaf, "weight", 1.0) for leaf in leaves]
+    if not any(value_at(weight, progress) for weight in weights for progress in PROGRESS):
+        raise ValueError(
+            f"every weight of {what} is 0, so that nothing is learnt; give one part a weight above 0"
+        )
 
 
 def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) -> Tensor:
