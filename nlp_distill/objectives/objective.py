@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.modeling_outputs import ModelOutput
 
+from nlp_distill.losses import mean_of_tokens
 from nlp_distill.schedules import value_at
 
 
@@ -129,6 +130,39 @@ def require_parts(teacher_outputs: ModelOutput | None, parts: frozenset[str], ob
             "(cached logits are not enough)"
         )
     return teacher_outputs
+
+
+def represent_rows(
+    layers: tuple[int, int] | None,
+    student_outputs: ModelOutput,
+    teacher_outputs: ModelOutput | None,
+    mask: Tensor,
+    objective: str,
+) -> tuple[Tensor, Tensor]:
+    """One vector a row on both sides: the mean of its token states in a layer, or its logits.
+
+    Args:
+        layers: (student layer, teacher layer), 0 the embeddings, negative from the end; ``None`` for logits, which of
+            several teachers are averaged.
+        student_outputs: with ``hidden_states`` where layers are given.
+        teacher_outputs: the same.
+        mask: (batch, seq), 1 for real tokens.
+        objective: whose name is in an error.
+
+    Returns:
+        (batch, student width) and (batch, teacher width).
+    """
+    if layers is None:
+        logits = require_teacher_logits(teacher_outputs, objective)
+        return student_outputs["logits"], logits.mean(dim=1) if logits.dim() == 3 else logits
+    teacher = require_parts(teacher_outputs, frozenset({"hidden_states"}), objective)
+    own, other = student_outputs["hidden_states"][layers[0]], teacher["hidden_states"][layers[1]]
+    return mean_of_tokens(own, mask), mean_of_tokens(other, mask)
+
+
+def make_projection(student_width: int, teacher_width: int, bias: bool = False) -> nn.Module:
+    """A learnable linear map from the student's width to the teacher's; nothing where they agree."""
+    return nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width, bias)
 
 
 def mean_over(values: Tensor, keep: Tensor) -> Tensor:
