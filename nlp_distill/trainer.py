@@ -30,6 +30,7 @@ from nlp_distill.manifest import find_damage, list_files
 from nlp_distill.memory import lacks_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective, check_weights
+from nlp_distill.objectives.over_tokens import TOKEN_MASK
 from nlp_distill.stages import write_json
 from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher
@@ -252,7 +253,14 @@ class DistillationTrainer(Trainer):
         if self._signature_columns is None:
             inputs = self.accelerator.unwrap_model(self.model).student_inputs
             teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
-            columns: Any = [*sorted(inputs), *teacher_inputs, *sorted(OF_TEACHER), "labels", "label"]
+            columns: Any = [
+                *sorted(inputs),
+                *teacher_inputs,
+                *sorted(OF_TEACHER),
+                TOKEN_MASK,
+                "labels",
+                "label",
+            ]
             self._signature_columns = columns
 
     def _get_train_sampler(self, train_dataset=None):

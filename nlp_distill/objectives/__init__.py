@@ -8,6 +8,7 @@ from nlp_distill.objectives.hints import Hints
 from nlp_distill.objectives.logit_regression import LogitRegression
 from nlp_distill.objectives.minilm import MiniLM, MiniLMv2
 from nlp_distill.objectives.objective import Objective, Sum
+from nlp_distill.objectives.over_tokens import OverTokens
 from nlp_distill.objectives.patient import PatientKD
 from nlp_distill.objectives.per_task import PerTask
 from nlp_distill.objectives.relational import RelationalKD
@@ -24,6 +25,7 @@ __all__ = [
     "MiniLM",
     "MiniLMv2",
     "Objective",
+    "OverTokens",
     "PatientKD",
     "PerTask",
     "RelationalKD",

@@ -110,11 +110,16 @@ def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) 
 
 
 def check_same_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """Refuse logits of different classes, which broadcasting would compare in silence.
+    """Refuse logits of different classes, which broadcasting would compare in silence, and those of tokens.
 
     Raises:
-        ValueError: naming both numbers.
+        ValueError: naming both numbers, or what to do with tokens.
     """
+    if student_logits.dim() == 3:
+        raise ValueError(
+            "the logits are (batch, seq, classes), a token classifier's, and padding would count; put the objective in "
+            "OverTokens(...)"
+        )
     if student_logits.shape[-1] != teacher_logits.shape[-1]:
         raise ValueError(
             f"the student has {student_logits.shape[-1]} logits a row and the teacher {teacher_logits.shape[-1]}; "
