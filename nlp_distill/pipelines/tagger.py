@@ -302,7 +302,6 @@ class _Stages:
                 TRAINING, training, folder / "checkpoints", seed, name_metrics(self.labels)
             )
             student = student_from_teacher(self.teacher, self.shape, seed=seed)
-            student.requires_grad_(True)
             trainer = DistillationTrainer(
                 model=student,
                 teacher=self.teacher if objective.needs_teacher else None,
