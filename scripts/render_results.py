@@ -24,6 +24,7 @@ ORDER = (
     "teacher",
     "bilstm_without_teacher",
     "bilstm_distilled",
+    "bilstm_distilled_of_multitask",
     "spacy_without_teacher",
     "spacy_distilled",
 )
@@ -31,6 +32,7 @@ TITLES = {
     "teacher": "teacher, fine-tuned",
     "bilstm_without_teacher": "BiLSTM, without the teacher",
     "bilstm_distilled": "BiLSTM, distilled",
+    "bilstm_distilled_of_multitask": "BiLSTM, distilled from a multi-task model",
     "spacy_without_teacher": "spaCy, without the teacher",
     "spacy_distilled": "spaCy, distilled",
 }
@@ -43,6 +45,8 @@ PARTS = {
     "_general_only": "general student on labels",
     "_intermediate_only": "+ intermediate stage, then labels",
     "": "+ prediction stage: **distilled**",
+    "_of_multitask": "distilled from a multi-task model",
+    "_intermediate_only_of_multitask": "+ its intermediate stage, then labels",
     "_without_general": "distilled, without general distillation",
     "_without_intermediate": "distilled, without the intermediate stage",
     "_without_prediction": "distilled, without the prediction stage",
