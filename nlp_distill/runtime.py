@@ -22,6 +22,10 @@ SLOW_FUSIONS = ["SkipLayerNormFusion"]
 Text = str | tuple[str, str]
 
 
+class WrongKindError(ValueError):
+    """A folder holds a tagger where a classifier of texts was asked for, or the other way round."""
+
+
 class Classifier:
     """A classifier or regressor in a folder that ``nlp-distill export`` made.
 
@@ -37,7 +41,7 @@ class Classifier:
     def __init__(self, folder: str | Path, threads: int | None = None, batch_size: int = 32):
         self.settings, self.tokenizer, self.session = load(folder, threads)
         if is_tagger(self.settings):
-            raise ValueError(f"{folder} holds a tagger, which labels words; open it with Tagger")
+            raise WrongKindError(f"{folder} holds a tagger, which labels words; open it with Tagger")
         self.labels: list[str] = self.settings["labels"]
         self.batch_size = batch_size
         # The fast one leaves out the tokens' places in the text, which nobody reads here; old versions lack it.
@@ -113,7 +117,7 @@ class Tagger:
     def __init__(self, folder: str | Path, threads: int | None = None, batch_size: int = 32):
         self.settings, self.tokenizer, self.session = load(folder, threads)
         if not is_tagger(self.settings):
-            raise ValueError(f"{folder} holds a classifier of whole texts; open it with Classifier")
+            raise WrongKindError(f"{folder} holds a classifier of whole texts; open it with Classifier")
         self.labels: list[str] = self.settings["labels"]
         self.batch_size = batch_size
 
@@ -174,7 +178,16 @@ class Tagger:
                     {"start": start, "end": end, "label": self.labels[best], "score": float(row[best])}
                 )
             before = word
-        return [{"word": text[word["start"] : word["end"]], **word} for word in words]
+        # RoBERTa's tokenizer counts a leading space to its word, and takes a second one for a word.
+        for word in words:
+            piece = text[word["start"] : word["end"]]
+            word["start"] += len(piece) - len(piece.lstrip())
+            word["end"] -= len(piece) - len(piece.rstrip())
+        return [
+            {"word": text[word["start"] : word["end"]], **word}
+            for word in words
+            if word["start"] < word["end"]
+        ]
 
 
 def load(folder: str | Path, threads: int | None):

@@ -24,6 +24,7 @@ BATCH_TOKENS = 1024
 LONGEST_LINE = 1_000_000  # characters; a file of zeros is refused before it fills the memory
 DOCUMENT = "-DOCSTART-"  # what CoNLL-2003 writes between articles
 OUTSIDE = "O"
+OTHER_MARKS = ("E-", "S-", "L-", "U-", "M-")  # of IOBES, BILOU and BMES
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,12 @@ class Sentence:
 def read_sentences(path: str | Path) -> list[Sentence]:
     """Tagged sentences, from JSON lines (``.jsonl``: ``tokens`` and ``tags``) or columns as in CoNLL.
 
-    In columns, a line is a word, white space, any other columns, and its tag; an empty line ends a sentence.
+    In columns, a line is a word, any other columns, and its tag; an empty line ends a sentence. Columns stand between
+    tabs where a line has any, so that words may hold spaces, and between spaces elsewhere.
 
     Raises:
-        InputError: naming the line, for a word without a tag, other numbers of tags than words, or a file without
-            sentences.
+        InputError: naming the line, for a word without a tag, other numbers of columns than before or of tags than
+            words, or a file without sentences.
     """
     path = Path(path)
     try:
@@ -78,12 +80,23 @@ def _read_lines(path: Path, file: TextIO) -> Iterator[str]:
 def _read_columns(path: Path, lines: Iterator[str]) -> Iterator[Sentence]:
     words: list[str] = []
     tags: list[str] = []
+    width = 0
     for number, line in enumerate(lines, start=1):
-        columns = line.split()
+        columns = _split_columns(line)
         if columns and columns[0] != DOCUMENT:
             if len(columns) < 2:
                 raise InputError(
                     f"line {number} of {path} has a word and no tag: {line.strip()[:40]!r}; give both"
+                )
+            if not columns[0]:
+                raise InputError(
+                    f"line {number} of {path} has a tag and no word: {line.strip()[:40]!r}; give both"
+                )
+            width = width or len(columns)
+            if len(columns) != width:
+                raise InputError(
+                    f"line {number} of {path} has {len(columns)} columns and the lines before it {width}: "
+                    f"{line.strip()[:40]!r}; give as many on every line, with tabs between them if words hold spaces"
                 )
             words.append(columns[0])
             tags.append(columns[-1])
@@ -92,6 +105,17 @@ def _read_columns(path: Path, lines: Iterator[str]) -> Iterator[Sentence]:
             words, tags = [], []
     if words:
         yield Sentence(tuple(words), tuple(tags))
+
+
+def _split_columns(line: str) -> list[str]:
+    """The columns of a line; none of an empty one."""
+    if not line.strip():
+        return []
+    line = line.rstrip(" \t\r\n")
+    if "\t" in line:
+        return [column.strip(" ") for column in line.split("\t")]
+    # Not split(): other white space, as in 10\u00a0000, is the word's.
+    return [column for column in line.split(" ") if column]
 
 
 def _read_json(path: Path, lines: Iterator[str]) -> Iterator[Sentence]:
@@ -145,11 +169,12 @@ def encode_sentences(
             "fast one"
         )
     index = {label: number for number, label in enumerate(labels)}
-    for sentence in sentences:
+    for number, sentence in enumerate(sentences, start=1):
         for tag in sentence.tags:
             if tag not in index:
                 raise InputError(
-                    f"the tag {tag!r} is none of the model's: {', '.join(labels)}; correct the rows"
+                    f"sentence {number} ({' '.join(sentence.words)[:40]!r}): the tag {tag!r} is none of the model's: "
+                    f"{', '.join(labels)}; correct the rows"
                 )
     flat: dict[str, list[int]] = {"input_ids": [], TOKEN_MASK: [], "labels": []}
     lengths = [0]
@@ -197,7 +222,7 @@ def predict_tags(model: PreTrainedModel, tokenizer: Any, rows: EncodedRows) -> l
 
 
 def count_cut_words(sentences: Sequence[Sentence], rows: EncodedRows) -> int:
-    """Words that did not fit into their row's tokens."""
+    """Words that did not fit into their row's tokens, or of which the tokenizer keeps nothing."""
     return sum(len(sentence.words) for sentence in sentences) - int(rows.columns[TOKEN_MASK].sum())
 
 
@@ -210,9 +235,14 @@ def read_gold(rows: EncodedRows) -> list[np.ndarray]:
 
 
 def name_metrics(labels: Sequence[str]) -> tuple[str, ...]:
-    """``span_f1`` first where tags are spans (``B-``, ``I-``), then ``token_accuracy``."""
+    """``span_f1`` first where tags are spans (``B-``, ``I-``), then ``token_accuracy``.
+
+    Tags that also mark the ends of spans, or spans of one word, have the accuracy alone: read as ``B-`` and ``I-``,
+    their spans would be others.
+    """
     has_spans = any(label.startswith(("B-", "I-")) for label in labels)
-    return ("span_f1", "token_accuracy") if has_spans else ("token_accuracy",)
+    marks_ends = any(label.startswith(OTHER_MARKS) for label in labels)
+    return ("span_f1", "token_accuracy") if has_spans and not marks_ends else ("token_accuracy",)
 
 
 def score_tags(

@@ -21,7 +21,8 @@ class OverTokens(Objective):
 
     The tokens are those that ``token_mask`` of the batch marks, or all real ones where the batch has none. Means run
     over the tokens of the micro-batch, as in transformers' own token classification: long texts count more than short
-    ones, and 4 x 1 accumulated steps differ a little from 2 x 2 where texts have different numbers of words.
+    ones, and 4 x 1 accumulated steps differ a little from 2 x 2 where texts have different numbers of words. Terms of
+    a micro-batch in which no token counts are 0.
 
     Args:
         objective: over logits, for example ``SoftTargets(2.0) + HardLabels()``.
@@ -56,4 +57,8 @@ class OverTokens(Objective):
         picked: dict[str, Any] = {}
         if "labels" in batch:
             picked["labels"] = batch["labels"][counted]
-        return self.objective(own, other, picked, progress)
+        terms = self.objective(own, other, picked, progress)
+        if not counted.any():  # means over nothing are NaN
+            nothing = student_outputs["logits"].sum() * 0
+            return dict.fromkeys(terms, nothing)
+        return terms

@@ -248,10 +248,14 @@ class _Stages:
 
     def _encode(self, split: str) -> EncodedRows:
         sentences = getattr(self.data, split)
-        rows = encode_sentences(sentences, self.tokenizer, self.labels, self.config.max_length)
+        try:
+            rows = encode_sentences(sentences, self.tokenizer, self.labels, self.config.max_length)
+        except InputError as error:
+            raise InputError(f"{split}: {error}") from error
         if cut := count_cut_words(sentences, rows):
             announce(
-                f"{split}: {cut} words do not fit into {self.config.max_length} tokens; they are left out"
+                f"{split}: {cut} words are left out, of scores too: they do not fit into {self.config.max_length} "
+                "tokens, or the tokenizer keeps nothing of them"
             )
         return rows
 

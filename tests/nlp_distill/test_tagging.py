@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tokenizers import pre_tokenizers
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -16,6 +17,9 @@ from transformers import (
     DistilBertForTokenClassification,
     ElectraConfig,
     ElectraForTokenClassification,
+    RobertaConfig,
+    RobertaForTokenClassification,
+    RobertaTokenizer,
     TrainingArguments,
     pipeline,
 )
@@ -125,6 +129,25 @@ def test_padding_has_no_gradient():
     assert (student.grad.abs().sum(-1) > 0).equal(batch["attention_mask"].bool())
 
 
+def test_a_batch_in_which_no_token_counts_teaches_nothing():
+    student = draw(1, 3, 2).requires_grad_()
+    batch = {
+        "attention_mask": torch.ones(1, 3),
+        "token_mask": torch.zeros(1, 3),
+        "labels": torch.full((1, 3), -100),
+    }
+    objective = OverTokens(SoftTargets() + LogitRegression() + HardLabels())
+    outputs = TokenClassifierOutput(logits=student), TokenClassifierOutput(logits=draw(1, 3, 2, seed=1))
+    terms = objective(*outputs, batch, 0.0)
+    assert {name: value.item() for name, value in terms.items()} == {
+        "soft_targets": 0.0,
+        "logit_regression": 0.0,
+        "hard_labels": 0.0,
+    }
+    sum(terms.values()).backward()
+    assert not student.grad.any()
+
+
 @pytest.mark.parametrize("objective", [SoftTargets(), LogitRegression()])
 def test_objectives_over_texts_refuse_tokens_and_say_what_to_do(objective):
     outputs = TokenClassifierOutput(logits=draw(2, 4, 3))
@@ -154,6 +177,14 @@ def test_both_formats_hold_the_same_sentences(tmp_path):
     ("name", "content", "said"),
     [
         ("a.conll", "EU B-ORG\nrejects\n", "line 2 of .* has a word and no tag: 'rejects'"),
+        (
+            "a.conll",
+            "EU NNP B-ORG\nrejects O\n",
+            "line 2 of .* has 2 columns and the lines before it 3: 'rejects O'",
+        ),
+        ("a.conll", "a O\nNew York B-LOC\n", "line 2 of .* has 3 columns and the lines before it 2"),
+        ("a.conll", "EU\tB-ORG\n\tO\n", "line 2 of .* has a tag and no word: 'O'"),
+        ("a.conll", "EU\tNNP\tO\nx\tNNP\t\n", "line 2 of .* has 2 columns and the lines before it 3"),
         ("a.conll", "\n\n", "has no sentences"),
         ("a.jsonl", '{"tokens": ["EU"]}\n', "line 1 of .* is no JSON object with tokens and tags"),
         ("a.jsonl", "[1]\n", "line 1 of .* is no JSON object with tokens and tags"),
@@ -165,6 +196,16 @@ def test_what_is_no_tagged_sentence_is_named(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=said):
         read_sentences(tmp_path / name)
+
+
+def test_words_may_hold_spaces_between_tabs_and_other_white_space_anywhere(tmp_path):
+    (tmp_path / "a.conll").write_text("New York \tB-LOC\t\n10\u00a0000\tO\n \n-DOCSTART-\n\nx\tO\n")
+    assert read_sentences(tmp_path / "a.conll") == [
+        Sentence(("New York", "10\u00a0000"), ("B-LOC", "O")),
+        Sentence(("x",), ("O",)),
+    ]
+    (tmp_path / "b.conll").write_text("10\u00a0000  NN O\n")
+    assert read_sentences(tmp_path / "b.conll") == [Sentence(("10\u00a0000",), ("O",))]
 
 
 def test_a_missing_file_and_other_encodings_are_named(tmp_path):
@@ -198,8 +239,10 @@ def test_the_first_piece_of_a_word_has_its_tag(tokenizer):
 
 
 def test_tags_and_tokenizers_that_do_not_fit_are_named(tokenizer):
-    with pytest.raises(InputError, match="the tag 'B-X' is none of the model's: O, B-FILM"):
-        encode_sentences([Sentence(("a",), ("B-X",))], tokenizer, TAGS, 32)
+    sentences = [Sentence(("a",), ("O",)), Sentence(("a", "plot"), ("O", "B-X"))]
+    said = r"sentence 2 \('a plot'\): the tag 'B-X' is none of the model's: O, B-FILM"
+    with pytest.raises(InputError, match=said):
+        encode_sentences(sentences, tokenizer, TAGS, 32)
     with pytest.raises(InputError, match="object is no fast tokenizer"):
         encode_sentences([Sentence(("a",), ("O",))], object(), TAGS, 32)
 
@@ -228,6 +271,11 @@ def test_scores_by_hand():
     assert score_tags(gold, found, TAGS) == {"span_f1": 0.5, "token_accuracy": 0.8}
     assert score_tags([[0, 1]], [[1, 1]], ("NN", "VB")) == {"token_accuracy": 0.5}
     assert score_tags([[0]], [[0]], TAGS)["span_f1"] == 0.0
+
+
+@pytest.mark.parametrize("other", ["E-FILM", "S-FILM", "L-FILM", "U-FILM", "M-FILM"])
+def test_tags_that_mark_ends_have_no_span_f1(other):
+    assert score_tags([[1, 0]], [[1, 0]], ("O", "B-FILM", "I-FILM", other)) == {"token_accuracy": 1.0}
 
 
 # ---- students and training -------------------------------------------------------------------------------------------
@@ -355,6 +403,8 @@ def test_the_command_shows_teacher_student_and_the_student_without_it(distilled,
 
 
 def test_wrong_input_of_the_command_is_one_line(distilled, tagger_files, teacher_folder, tmp_path, capsys):
+    unknown = tmp_path / "unknown.conll"
+    unknown.write_text("good B-NEW\n")
     cases = {
         ("--teacher", teacher_folder): "is no token classifier, as its config says",
         ("--layers", 9): "the student's layers is 9 but the teacher has 2",
@@ -362,6 +412,10 @@ def test_wrong_input_of_the_command_is_one_line(distilled, tagger_files, teacher
         ("--temperature", 0): "temperature",
         ("--seeds", 1, 1): "each once",
         ("--train-file", tmp_path / "nowhere"): "cannot read",
+        (
+            "--validation-file",
+            unknown,
+        ): "validation: sentence 1 ('good'): the tag 'B-NEW' is none of the model's",
         ("--unlabelled-file", tmp_path / "nowhere"): "cannot read",
         ("--max-length", 100): "reads at most 64 tokens",
     }
@@ -440,6 +494,64 @@ def test_an_exported_tagger_gives_the_same_tags(options, run_cli, tagger_folder,
         [sys.executable, "-c", code], cwd=output, capture_output=True, text=True, check=True
     )
     assert [word["word"] for word in json.loads(done.stdout)] == TEXTS[0].split()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(["serve", "--port", 0], "can be served"), (["benchmark", "--lengths", 8], "can be measured")],
+)
+def test_an_exported_tagger_is_refused_where_texts_are_classified(
+    command, said, run_cli, tagger_folder, tmp_path, capsys
+):
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    assert run_cli("export", tagger_folder, "--output", tmp_path / "out") == 0
+    assert run_cli(command[0], tmp_path / "out", *command[1:]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "holds a tagger, which labels words" in error and said in error
+
+
+def make_roberta(folder):
+    """A tiny RoBERTa tagger and its byte-level tokenizer, saved as one that was trained on whole texts."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet, "Ġg", "oo", "Ġgoo", "Ġgood"]
+    tokenizer = RobertaTokenizer(
+        vocab={piece: number for number, piece in enumerate(pieces)},
+        merges=[("Ġ", "g"), ("o", "o"), ("Ġg", "oo"), ("Ġgoo", "d")],
+        add_prefix_space=False,
+    )
+    torch.manual_seed(0)
+    size = {"max_position_embeddings": 66, "type_vocab_size": 1, "initializer_range": 0.2}
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    config = RobertaConfig(vocab_size=len(tokenizer), **TINY, **size, **ids, **NAMES)
+    RobertaForTokenClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_roberta_is_distilled_exported_and_tags_words_as_it_was_taught(distilled, run_cli, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    from nlp_distill.runtime import Tagger
+
+    teacher, output = make_roberta(tmp_path / "roberta"), tmp_path / "run"
+    assert distilled("--teacher", teacher, "--no-baseline", "--num-train-epochs", 1, output=output)[0] == 0
+    student = output / "student-seed0"
+    model = AutoModelForTokenClassification.from_pretrained(student).eval()
+    assert type(model) is RobertaForTokenClassification and model.config.num_hidden_layers == 1
+    assert run_cli("export", student, "--output", tmp_path / "out") == 0
+    found = Tagger(tmp_path / "out")([" good  it \n was", "good it was"])
+    assert [[word["word"] for word in row] for row in found] == [["good", "it", "was"]] * 2
+    assert [(word["start"], word["end"]) for word in found[0]] == [(1, 5), (7, 9), (12, 15)]
+    encoded = AutoTokenizer.from_pretrained(teacher, add_prefix_space=True)(
+        ["good", "it", "was"], is_split_into_words=True, return_tensors="pt"
+    )
+    places = encoded.word_ids()
+    answers = torch.softmax(model(**encoded).logits[0], -1)[[places.index(word) for word in range(3)]]
+    assert [word["label"] for word in found[1]] == [TAGS[int(i)] for i in answers.argmax(-1)]
+    np.testing.assert_allclose(
+        [word["score"] for word in found[1]], answers.max(-1).values.detach(), atol=1e-4
+    )
 
 
 def test_a_classifier_is_no_tagger_and_a_tagger_reads_one_text(
