@@ -10,6 +10,7 @@ from torch.utils.data import Sampler
 
 from data_augment.errors import InputError
 from nlp_distill.objectives.hard_labels import UNLABELLED
+from nlp_distill.objectives.over_tokens import TOKEN_MASK
 
 TEACHER_PREFIX = "teacher_"  # a column teacher_input_ids is the teacher's own encoding of the row
 TEACHER_LOGITS = "teacher_logits"
@@ -74,8 +75,9 @@ class DistillationCollator:
     """Pad a batch of encoded rows for the student, and for an online teacher that tokenises differently.
 
     Columns without a prefix are the student's encoding; columns that begin with ``teacher_`` (except
-    ``teacher_logits``) are the teacher's. ``labels`` (or ``label``) may be ``None`` in unlabelled rows. The attention
-    mask is made here from the lengths; where rows were padded before and carry their own, that one is kept.
+    ``teacher_logits``) are the teacher's. ``labels`` (or ``label``) may be ``None`` in unlabelled rows; a token
+    classifier's are a list a row, as long as ``input_ids``, and ``token_mask`` may say which tokens count. The
+    attention mask is made here from the lengths; where rows were padded before and carry their own, that one is kept.
 
     Args:
         tokenizer: the student's tokenizer; it says how to pad ``input_ids`` and what belongs to them.
@@ -111,6 +113,8 @@ class DistillationCollator:
                 [row[TEACHER_STATES] for row in rows], batch["attention_mask"]
             )
         label_name = next((name for name in ("labels", "label") if name in rows[0]), None)
+        if label_name and np.ndim(rows[0][label_name]):  # one a token, padded above
+            return batch
         if label_name:
             batch["labels"] = collate_labels([row[label_name] for row in rows])
         return batch
@@ -125,10 +129,12 @@ class DistillationCollator:
             "input_ids": tokenizer.pad_token_id,
             "token_type_ids": tokenizer.pad_token_type_id,
             "attention_mask": 0,
+            "labels": UNLABELLED,  # of a token classifier
+            TOKEN_MASK: 0,
         }
         batch = {f"{prefix}attention_mask": torch.from_numpy(real.astype(np.int64))}
         for name, value in padding.items():
-            if prefix + name in rows[0]:
+            if prefix + name in rows[0] and np.ndim(rows[0][prefix + name]):
                 padded = np.full((len(rows), width), value, dtype=np.int64)
                 padded[real] = np.concatenate([row[prefix + name] for row in rows])
                 batch[prefix + name] = torch.from_numpy(padded)

@@ -61,7 +61,7 @@ def render_card(
     rows = {split: f"{results['data'][split]['rows']:,}" for split in ("train", "test")}
     made = f"{rows['train']} labelled rows, a transfer set of {results['transfer_set']['rows']:,} rows labelled by it"
     fields = describe_classifier(
-        name, [(task, results["data_source"], entry["metrics"])], is_spacy=_is_spacy(folder)
+        name, [(task, results["data_source"], entry["metrics"])], _is_spacy(folder), _read_kind(folder)
     )
     return assemble_card(
         fields | describe_base(teacher.get("path")),
@@ -230,7 +230,10 @@ def assemble_card(
 
 
 def describe_classifier(
-    name: str, scored: Sequence[tuple[str, str, Mapping[str, float]]], is_spacy: bool = False
+    name: str,
+    scored: Sequence[tuple[str, str, Mapping[str, float]]],
+    is_spacy: bool = False,
+    kind: str = "text-classification",
 ) -> dict[str, Any]:
     """Front matter of a classifier.
 
@@ -238,10 +241,11 @@ def describe_classifier(
         name: the model's.
         scored: task, where its rows come from, and the metrics, for each task.
         is_spacy: whether it is a spaCy pipeline.
+        kind: the hub's name of what it does.
     """
     results = [
         {
-            "task": {"type": "text-classification"},
+            "task": {"type": kind},
             "dataset": _describe_dataset(task, source),
             "metrics": [
                 {"type": metric, "value": value, "name": metric.replace("_", " ")}
@@ -253,7 +257,7 @@ def describe_classifier(
     hub_data = sorted({HUB_DATASET for task, source, _ in scored if _is_glue(task, source)})
     return {
         "library_name": "spacy" if is_spacy else "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": kind,
         **LICENCE,
         "tags": ["knowledge-distillation", "nlp_distill", *(["spacy"] if is_spacy else [])],
         **({"datasets": hub_data} if hub_data else {}),
@@ -308,9 +312,15 @@ def _use_pipeline(name: str, folder: Path, is_pair: bool) -> list[str]:
         *(["import nlp_distill.students  # registers the model"] if is_ours else []),
         "from transformers import pipeline",
         "",
-        f'pipeline("text-classification", "{name}")({example})',
+        f'pipeline("{_read_kind(folder)}", "{name}")({example})',
         "```",
     ]
+
+
+def _read_kind(folder: Path) -> str:
+    """What a saved model does, as the hub and ``pipeline`` call it."""
+    tags_tokens = (_read_config(folder).get("architectures") or [""])[0].endswith("ForTokenClassification")
+    return "token-classification" if tags_tokens else "text-classification"
 
 
 def _use_spacy(name: str) -> list[str]:

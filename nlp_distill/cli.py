@@ -35,6 +35,7 @@ from nlp_distill.options import (
     add_serve_options,
     add_spacy_options,
     add_suite_options,
+    add_tagger_options,
     add_teacher_options,
     add_tinybert_options,
     add_trust_option,
@@ -267,6 +268,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_options(spacy)
     add_spacy_options(spacy)
     add_hub_options(spacy)
+
+    tagger = _add(methods, "tagger", "a fine-tuned tagger (NER, ...) -> a smaller one of its kind", True)
+    add_tagger_options(tagger)
 
     hand_over = _add(
         commands, "hand-over", "a labelled transfer set for spaCy, fastText or scikit-learn", False

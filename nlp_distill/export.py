@@ -60,7 +60,7 @@ def export_model(
     """Write ``model`` into ``folder`` with its tokenizer, and for ONNX with the runtime that answers with it.
 
     Args:
-        model: any sequence classifier: BERT-like, the BiLSTM, the CNN, one task of a multi-task model.
+        model: any classifier: BERT-like of texts or tokens, the BiLSTM, the CNN, one task of a multi-task model.
         tokenizer: its fast tokenizer.
         folder: an existing folder.
         form: ``onnx``, or ``exported-program`` (``torch.export``, for programs in torch).
@@ -108,6 +108,7 @@ def export_model(
     write_tokenizer(backend, folder)
     settings = {
         "labels": list(read_labels(model.config)),
+        "labels_tokens": labels_tokens(model),
         "max_length": max_length,
         "is_pair": is_pair,
         "inputs": names,
@@ -116,6 +117,11 @@ def export_model(
         "quantize": quantize,
     }
     (folder / runtime.SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def labels_tokens(model: PreTrainedModel) -> bool:
+    """Whether a model is a token classifier."""
+    return type(model).__name__.endswith("ForTokenClassification")
 
 
 def list_inputs(model: PreTrainedModel, tokenizer: Any) -> list[str]:
@@ -223,26 +229,27 @@ def measure_parity(
     """How near the exported model's answers are to the model's own.
 
     Returns:
-        ``{"rows", "max_abs_difference", "argmax_agreement"}``: of logits; the agreement is 1 for a regression.
+        ``{"rows", "max_abs_difference", "argmax_agreement"}``: of logits, those of every token where tokens are
+        labelled; the agreement is 1 for a regression.
     """
     form = json.loads((folder / runtime.SETTINGS).read_text())
     names = form["inputs"]
     expected, found = [], []
     if form["format"] == "onnx":
-        classifier = runtime.Classifier(folder)
-        found = [classifier.compute_logits([text])[0] for text in texts]
+        classifier = runtime.Tagger(folder) if labels_tokens(model) else runtime.Classifier(folder)
+        found = [np.atleast_2d(classifier.compute_logits([text])[0]) for text in texts]  # type: ignore[list-item]
     else:
         program = torch.export.load(folder / PROGRAM).module()
     with torch.no_grad():
         for text in texts:
             encoded = encode(tokenizer, [text], names, max_length)
-            expected.append(model.eval()(**encoded).logits[0].numpy())
+            expected.append(np.atleast_2d(model.eval()(**encoded).logits[0].numpy()))
             if form["format"] != "onnx":
-                found.append(program(*encoded.values())[0].numpy())
-    own, other = np.stack(expected), np.stack(found)
+                found.append(np.atleast_2d(program(*encoded.values())[0].numpy()))
+    own, other = np.concatenate(expected), np.concatenate(found)
     same = 1.0 if own.shape[1] == 1 else float((own.argmax(1) == other.argmax(1)).mean())
     return {
-        "rows": len(own),
+        "rows": len(texts),
         "max_abs_difference": float(np.abs(own - other).max()),
         "argmax_agreement": same,
     }

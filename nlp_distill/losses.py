@@ -119,6 +119,12 @@ def split_heads_again(vectors: Tensor, heads: int) -> Tensor:
     return vectors.transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each row's real tokens: (batch, hidden) of states (batch, seq, hidden) and mask (batch, seq)."""
+    real = mask.to(states.dtype)[..., None]
+    return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
 def _mean_over_rows(values: Tensor, real: Tensor) -> Tensor:
     """Mean over rows of the mean over a row's real places; values and real: (batch, ...). Rows without any give 0."""
     sums = (values * real).flatten(1).sum(dim=1)

@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from data_augment.errors import InputError
 from nlp_distill.hub import hub_is_reachable
@@ -61,7 +67,8 @@ def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
         kwargs: passed on to ``from_pretrained``.
 
     Raises:
-        InputError: as :func:`load_pretrained`; for a multi-task model without the task, or where none is named.
+        InputError: as :func:`load_pretrained`; for a multi-task model without the task, or where none is named; for a
+            tagger.
     """
     if tasks := read_tasks(name, **kwargs):
         if task not in tasks:
@@ -70,6 +77,10 @@ def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
         model = load_pretrained(AutoModel, name, **kwargs).for_task(task)
         model.config.name_or_path = f"{name}, task {task}"
         return model
+    if is_tagger(name, **kwargs):
+        raise InputError(
+            f"{name} is a tagger, which labels words and not texts; `nlp-distill distill tagger` and `export` take it"
+        )
     model, info = load_pretrained(
         AutoModelForSequenceClassification, name, output_loading_info=True, **kwargs
     )
@@ -80,6 +91,35 @@ def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
             "fine-tuned on a task, and its answers mean nothing; fine-tune it with `nlp-distill finetune` first"
         )
     return model
+
+
+def is_tagger(name: str | Path, **kwargs) -> bool:
+    """Whether a saved model is a token classifier, as its config says.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
+    architectures = getattr(load_pretrained(AutoConfig, name, **kwargs), "architectures", None) or [""]
+    return architectures[0].endswith("ForTokenClassification")
+
+
+def load_tagger(name: str | Path, **kwargs) -> tuple[Any, Any]:
+    """A token classifier and its tokenizer, told that words come apart.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: for another kind of model.
+    """
+    if not is_tagger(name, **kwargs):
+        raise InputError(f"{name} is no token classifier, as its config says; give a fine-tuned tagger")
+    model = load_pretrained(AutoModelForTokenClassification, name, **kwargs)
+    tokenizer = load_pretrained(AutoTokenizer, name, **kwargs)
+    if getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's refuses words without it
+        tokenizer = load_pretrained(AutoTokenizer, name, add_prefix_space=True, **kwargs)
+    return model, tokenizer
 
 
 def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:
@@ -112,6 +152,8 @@ def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | N
     from nlp_distill.students import MultiTaskConfig, SANConfig, WordStudentConfig
 
     config = load_pretrained(AutoConfig, name, **kwargs)
+    if is_tagger(name, **kwargs):
+        return False
     if isinstance(config, MultiTaskConfig):
         return next((head.is_pair for head in config.list_heads() if head.name == task), None)
     if isinstance(config, WordStudentConfig):

@@ -592,6 +592,56 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def add_tagger_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``distill tagger``."""
+    data = parser.add_argument_group("data")
+    for split, use in (
+        ("train", "learnt"),
+        ("validation", "chooses the checkpoint"),
+        ("test", "is reported"),
+    ):
+        data.add_argument(
+            f"--{split}-file",
+            required=True,
+            metavar="FILE",
+            help=f"{use}: lines of a word and its tag, an empty line after a sentence; or .jsonl of tokens and tags",
+        )
+    data.add_argument(
+        "--unlabelled-file",
+        metavar="FILE",
+        help="raw text for the teacher to tag: a sentence a line, spaces between",
+    )
+    data.add_argument("--task", help="a name for it (default: the train file's)")
+    parser.add_argument("--teacher", required=True, metavar="DIR", help="a fine-tuned token classifier")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    student = parser.add_argument_group("student")
+    for name, of in (
+        ("layers", "layers"),
+        ("hidden-size", "width"),
+        ("heads", "heads"),
+        ("ffn-size", "inner width"),
+    ):
+        student.add_argument(f"--{name}", type=int, help=f"(default: the teacher's {of})")
+    student.add_argument("--temperature", type=float, default=1.0, help="of the soft targets (default: 1)")
+    student.add_argument("--soft-weight", type=float, default=1.0, help="of the soft targets (default: 1)")
+    student.add_argument("--hard-weight", type=float, default=1.0, help="of the tags (default: 1)")
+    student.add_argument("--max-length", type=int, default=128, help="tokens a sentence (default: 128)")
+    student.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
+    )
+    student.add_argument(
+        "--baseline-learning-rates",
+        type=float,
+        nargs="+",
+        metavar="LR",
+        help="rates to try for the student without the teacher; the best on validation is taken",
+    )
+    student.add_argument(
+        "--no-baseline", action="store_true", help="skip the same student trained on the tags alone"
+    )
+    add_common_options(parser)
+
+
 def add_hub_options(parser: argparse.ArgumentParser) -> None:
     """Of every command that trains a model; spelt as TrainingArguments has them."""
     hub = parser.add_argument_group("hub")

@@ -129,6 +129,8 @@ def open_subject(folder: str, max_length: int = 128, task: str | None = None) ->
             )
         try:
             subject = OnnxSubject(folder)
+        except runtime.WrongKindError as error:
+            raise InputError(f"{error}: only classifiers of whole texts can be measured") from error
         except Exception as error:  # of json, tokenizers and onnxruntime, whose own exceptions are bare ones
             raise InputError(
                 f"the exported model {folder} cannot be loaded ({str(error).partition(chr(10))[0]}); export it again"

@@ -29,7 +29,8 @@ from nlp_distill.internals import run_model
 from nlp_distill.manifest import find_damage, list_files
 from nlp_distill.memory import lacks_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
-from nlp_distill.objectives.objective import Objective
+from nlp_distill.objectives.objective import Objective, check_weights
+from nlp_distill.objectives.over_tokens import TOKEN_MASK
 from nlp_distill.stages import write_json
 from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher
@@ -119,6 +120,9 @@ class DistillationTrainer(Trainer):
 
     Each term of the objective is logged under its own name.
 
+    Raises:
+        ValueError: for an objective of which every weight is 0, and for settings that the objective replaces.
+
     Example:
         >>> trainer = DistillationTrainer(
         ...     model=student, teacher=teacher, objective=SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3),
@@ -149,6 +153,7 @@ class DistillationTrainer(Trainer):
                 "label_smoothing_factor has no effect here: the objective makes the loss; set it to 0"
             )
         objective = HardLabels() if objective is None else objective
+        check_weights(objective)
         self.teacher = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
         if self.teacher is not None:
             self.teacher.match_labels(model.config)
@@ -248,7 +253,14 @@ class DistillationTrainer(Trainer):
         if self._signature_columns is None:
             inputs = self.accelerator.unwrap_model(self.model).student_inputs
             teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
-            columns: Any = [*sorted(inputs), *teacher_inputs, *sorted(OF_TEACHER), "labels", "label"]
+            columns: Any = [
+                *sorted(inputs),
+                *teacher_inputs,
+                *sorted(OF_TEACHER),
+                TOKEN_MASK,
+                "labels",
+                "label",
+            ]
             self._signature_columns = columns
 
     def _get_train_sampler(self, train_dataset=None):

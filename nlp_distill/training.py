@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,8 +161,12 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
     """
     checkpoints = str(trainer.args.output_dir)
+    started = (
+        time.perf_counter()
+    )  # the Trainer's train_runtime is negative where the clock was set back meanwhile
     with checkpoint_on_signals(trainer), end_bar_on_error(trainer):
-        result = trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
+        trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
+    seconds = time.perf_counter() - started
     trainer.save_model(str(output))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
@@ -174,6 +179,6 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         "validation_score": read_score(trainer),
         "epochs": trainer.state.epoch,
         "steps": trainer.state.global_step,
-        "seconds": round(result.metrics["train_runtime"], 1),
+        "seconds": round(seconds, 1),
         "history": [entry for entry in trainer.state.log_history if "eval_score" in entry],
     }

@@ -55,7 +55,7 @@ RUNTIMES = {"torch": None, "onnx": "none", "int8": "int8-dynamic"}  # and how ea
 PEERS = ("tfidf", "fasttext", "model2vec")
 OPSET = 20
 TEXTS = 20  # texts that latency is measured on
-PARITY_TEXTS = 200
+PARITY_TEXTS = 1000  # of the test rows, then of the validation rows
 BATCH = 32
 PACKAGES = ("onnx", "onnxruntime", "scikit-learn", "fasttext-community", "fasttext", "model2vec", "spacy")
 SPACY_FILES = ("meta.json", "config.cfg")
@@ -262,7 +262,7 @@ def export(
     """The model as ONNX in ``folder``, unless it is there already; returns its parity with PyTorch."""
     check_onnx(OPSET)
     tokenizer = load_pretrained(AutoTokenizer, path)
-    texts = read_texts(data.test.select(range(min(PARITY_TEXTS, len(data.test)))), data)
+    texts = (read_texts(data.test, data) + read_texts(data.validation, data))[:PARITY_TEXTS]
 
     def build(output: Path) -> dict[str, Any]:
         export_model(
@@ -281,7 +281,8 @@ def export(
         "tokenizer": hash_tokenizer(tokenizer),
         "quantize": quantize,
         "max_length": max_length,
-        "data": data.fingerprints()["test"],
+        "data": {split: data.fingerprints()[split] for split in ("test", "validation")},
+        "parity_texts": PARITY_TEXTS,
         "code": [hash_file(str(module.__file__)) for module in (exporting, onnx_ops, runtime)],
         "versions": {
             name: metadata.version(name) for name in ("nlp_distill", "torch", "onnx", "onnxruntime")

@@ -41,6 +41,8 @@ BAM = f"nlp-distill distill bam {SUITE}"
 OWN_SUITE = "nlp-distill distill bam --encoder {encoder} --output {tmp}/out --max-length 32 --suite"
 FIT = f"nlp-distill fit {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32 --latency-ms 5"
 SERVE = "nlp-distill serve --port 0"
+TAGS = "--validation-file {bad}/tags.conll --test-file {bad}/tags.conll"
+TAGGER = f"nlp-distill distill tagger --output {{tmp}}/out --max-length 32 {TAGS} --teacher {{bad}}/tagger --train-file"
 DEMO = f"nlp-distill demo {DATA} --teacher {{encoder}} --output {{tmp}}/out --max-length 32"
 AUGMENT = "data-augment --pos-tagger textblob --text-column text --output {tmp}/out.csv --input"
 
@@ -397,6 +399,48 @@ CASES = {
     "bam: a file that is a number": (f"{OWN_SUITE} {{bad}}/number.toml", "number.toml", "train_file"),
     "bam: a task that is a path": (f"{OWN_SUITE} {{bad}}/path.toml", "'../../x'"),
     "bam: a task of the suite without rows": (f"{OWN_SUITE} {{bad}}/rows.toml", "none.csv does not exist"),
+    # ---- taggers
+    "tagger: no file": (f"{TAGGER} {{bad}}/nowhere", "cannot read", "No such file"),
+    "tagger: a folder": (f"{TAGGER} {{bad}}", "cannot read", "directory"),
+    "tagger: an empty file": (f"{TAGGER} {{bad}}/empty.csv", "empty.csv has no sentences"),
+    "tagger: blank lines": (f"{TAGGER} {{bad}}/blank.csv", "blank.csv has no sentences"),
+    "tagger: UTF-16": (f"{TAGGER} {{bad}}/utf16.csv", "utf16.csv: it is no UTF-8 text"),
+    "tagger: a word without a tag": (
+        f"{TAGGER} {{bad}}/no_tag.conll",
+        "line 2 of",
+        "has a word and no tag: 'plot'",
+    ),
+    "tagger: a tag of others": (
+        f"{TAGGER} {{bad}}/other.conll",
+        "the tag 'MISC' is none of the model's: no, yes",
+    ),
+    "tagger: a line without end": (
+        f"{TAGGER} {{bad}}/zeros.conll",
+        "line 1 of",
+        "1,000,000 characters or more",
+    ),
+    "tagger: rows of texts": (
+        f"{TAGGER} {{bad}}/list.jsonl",
+        "line 1 of",
+        "no JSON object with tokens and tags",
+    ),
+    "tagger: deep JSON": (f"{TAGGER} {{bad}}/deep.jsonl", "line 1 of", "no JSON object with tokens and tags"),
+    "tagger: too few tags": (f"{TAGGER} {{bad}}/few.jsonl", "line 1 of", "has 2 tokens and 1 tags"),
+    "tagger: half a surrogate pair": (f"{TAGGER} {{bad}}/half.jsonl", "half of a surrogate pair"),
+    "tagger: a classifier": (f"{TAGGER} {{bad}}/tags.conll --teacher {{teacher}}", "is no token classifier"),
+    "tagger: too deep": (
+        f"{TAGGER} {{bad}}/tags.conll --layers 9",
+        "the student's layers is 9 but the teacher has",
+    ),
+    "tagger: no soft targets": (f"{TAGGER} {{bad}}/tags.conll --soft-weight 0", "give the first above 0"),
+    "tagger: a temperature": (f"{TAGGER} {{bad}}/tags.conll --temperature nan", "temperature"),
+    "evaluate: a tagger": (f"{EVALUATE} {{bad}}/tagger", "is a tagger, which labels words and not texts"),
+    "serve: a tagger": (f"{SERVE} {{bad}}/tagger", "is a tagger"),
+    "label: a tagger": (f"{LABEL} --teacher {{bad}}/tagger", "is a tagger"),
+    "compress: a tagger": (
+        f"nlp-distill compress {{bad}}/tagger --teacher {{teacher}} {DATA} --output {{tmp}}/out --trim-vocabulary",
+        "is a tagger",
+    ),
     # ---- serve
     "serve: no such model": (f"{SERVE} ./none", "no folder ./none"),
     "serve: a folder without a model": (f"{SERVE} {{bad}}", "holds neither runtime.json"),
@@ -484,6 +528,8 @@ def places(encoder_folder, tmp_path_factory):
     shutil.copytree(encoder_folder, teacher)
     change_config(teacher, **name_labels("no", "yes"))
     write_models(bad, teacher)
+    shutil.copytree(teacher, bad / "tagger")
+    change_config(bad / "tagger", architectures=["BertForTokenClassification"])
     write_others(bad)
     return {"bad": bad, "encoder": encoder_folder, "teacher": teacher}
 
@@ -492,6 +538,12 @@ def write_rows(bad):
     good = ["text,second,label", *(f"a film number {n},a plot,{('no', 'yes')[n % 2]}" for n in range(40))]
     texts = {
         "good.csv": "\n".join(good) + "\n",
+        "tags.conll": "a no\nfilm yes\n\na no\nplot no\n",
+        "no_tag.conll": "a no\nplot\n",
+        "other.conll": "a MISC\n",
+        "few.jsonl": '{"tokens": ["a", "b"], "tags": ["no"]}\n',
+        "half.jsonl": '{"tokens": ["\\ud800"], "tags": ["no"]}\n',
+        "zeros.conll": "\0" * 2_000_000,
         "empty.csv": "",
         "header.csv": "text,label\n",
         "header_ids.csv": "id,text\n",

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.inputs import choose_task, load_data
-from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.publish import name_after_teacher, publish_runs
 from nlp_distill.commands.push import push_student
 from nlp_distill.processes import is_main_process
 from nlp_distill.tasks import TaskData
@@ -27,7 +27,7 @@ def run_pipeline(options: argparse.Namespace, defaults) -> None:
     config = configure_bilstm(defaults, options)
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
-    check_published(options, config, data)
+    check_published(options, config, data, task)
     output = Path(options.output)
     results = distill_into_bilstm(options, config, data, options.teacher, output, teacher_task=task)
     show_results(results)
@@ -54,18 +54,22 @@ def distill_into_bilstm(
     results = distill_bilstm(
         config, data, teacher, output, described, options.overwrite, timings, teacher_task
     )
-    publish_runs(options, results, data, name_methods(config), frozenset({"student"}), described)
+    methods = name_after_teacher(name_methods(config), teacher_task, {"student"})
+    publish_runs(options, results, data, methods, frozenset({"student"}), described)
     push_student(options, results)
     return results
 
 
-def check_published(options: argparse.Namespace, config, data: TaskData) -> None:
+def check_published(
+    options: argparse.Namespace, config, data: TaskData, teacher_task: str | None = None
+) -> None:
     """Refuse to publish over the results of other settings, before the work is done."""
     from nlp_distill.results import check_unpublished
 
     if options.results_dir:
         described = describe_run(options, config, data)
-        methods = [name for arm, name in name_methods(config).items() if config.baseline or arm == "student"]
+        named = name_after_teacher(name_methods(config), teacher_task, {"student"})
+        methods = [name for arm, name in named.items() if config.baseline or arm == "student"]
         check_unpublished(
             options.results_dir, methods, data.task.name, config.seeds, described, options.overwrite
         )

@@ -26,8 +26,10 @@ def run(options: argparse.Namespace) -> None:
         check_max_length,
         check_vocabulary,
         count_positions,
+        is_tagger,
         load_classifier,
         load_pretrained,
+        load_tagger,
         reads_pairs,
     )
     from nlp_distill.teachers import read_labels
@@ -35,8 +37,15 @@ def run(options: argparse.Namespace) -> None:
 
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task([options.student], options.task, "--task", code)
-    model = load_classifier(options.student, task, **code)
-    tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
+    if is_tagger(options.student, **code):
+        model, tokenizer = load_tagger(options.student, **code)
+        if options.text_pair_column:
+            raise InputError(
+                f"{options.student} is a tagger, which reads one text; leave out --text-pair-column"
+            )
+    else:
+        model = load_classifier(options.student, task, **code)
+        tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
     max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)

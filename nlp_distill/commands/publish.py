@@ -1,11 +1,25 @@
 """Write the published result files of a pipeline's run: one small file a trained model."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nlp_distill.processes import is_main_process
 from nlp_distill.tasks import TaskData
+
+
+def name_after_teacher(
+    methods: Mapping[str, str], task: str | None, distilled: Collection[str]
+) -> dict[str, str]:
+    """Published names of the arms, those that learnt from a multi-task model with ``_of_multitask`` behind.
+
+    Args:
+        methods: the method's name by arm.
+        task: the teacher's task where it is a multi-task model, else ``None``.
+        distilled: the arms that learnt from the teacher.
+    """
+    ending = "" if task is None else "_of_multitask"
+    return {arm: name + ending if arm in distilled else name for arm, name in methods.items()}
 
 
 def publish_runs(

@@ -9,7 +9,7 @@ from data_augment.errors import InputError
 from nlp_distill.commands.bilstm import describe_teacher_task, show_results
 from nlp_distill.commands.general import choose_shape
 from nlp_distill.commands.inputs import choose_task, load_data
-from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.publish import name_after_teacher, publish_runs
 from nlp_distill.commands.push import push_student
 from nlp_distill.tasks import TaskData
 
@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> None:
         "student": f"{name}{left_out}",
     }
     methods |= {name_ablation(part): f"{name}{left_out}_without_{part}" for part in config.ablations}
+    distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
+    methods = name_after_teacher(methods, task, distilled)
     configs = {name_ablation(part): describe_ablation(plain, config, part, data) for part in config.ablations}
     for arm in (*config.list_arms(), *configs) if options.results_dir else ():
         own = {"config": configs.get(arm, plain)}
@@ -51,7 +53,6 @@ def run(options: argparse.Namespace) -> None:
     results = distill_tinybert(
         config, data, options.teacher, Path(options.output), described, options.overwrite, task
     )
-    distilled = frozenset({"student", "intermediate_only", *map(name_ablation, config.ablations)})
     publish_runs(options, results, data, methods, distilled, described, configs)
     push_student(options, results)
     show_results(results)

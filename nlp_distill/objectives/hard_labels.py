@@ -39,8 +39,9 @@ def hard_label_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy (nats) or squared error over the labelled rows.
 
     Args:
-        student_logits: (batch, classes); (batch, 1) for a regression.
-        labels: (batch,), class indices with -100 for "no label", or floats with NaN for "no label".
+        student_logits: (batch, classes); (batch, 1) for a regression; (batch, seq, classes) of a token classifier.
+        labels: (batch,), class indices with -100 for "no label", or floats with NaN for "no label"; (batch, seq) class
+            indices for tokens, all of which count alike.
 
     Returns:
         A scalar; 0 if no row has a label.
@@ -50,5 +51,7 @@ def hard_label_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
         # Masked before the square: the gradient of a NaN would be NaN even where its weight is 0.
         targets = torch.where(labelled, labels, torch.zeros_like(labels))
         return mean_over((student_logits.squeeze(-1) - targets).square(), labelled)
+    if labels.dim() == 2:
+        student_logits, labels = student_logits.flatten(0, 1), labels.flatten()
     losses = F.cross_entropy(student_logits, labels, reduction="none", ignore_index=UNLABELLED)
     return mean_over(losses, labels != UNLABELLED)

@@ -6,6 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.modeling_outputs import ModelOutput
 
+from nlp_distill.losses import mean_of_tokens
+from nlp_distill.schedules import value_at
+
 
 class Objective(nn.Module):
     """One kind of knowledge, as named loss terms.
@@ -78,6 +81,24 @@ def _parts(objective: Objective) -> list[Objective]:
     return list(objective.parts) if isinstance(objective, Sum) else [objective]  # type: ignore[arg-type]
 
 
+PROGRESS = [tenth / 10 for tenth in range(11)]  # where a schedule is looked at
+
+
+def check_weights(objective: Objective, what: str = "the objective") -> None:
+    """Refuse an objective of which every part has weight 0 from the first step to the last.
+
+    Raises:
+        ValueError: saying so.
+    """
+    parts = [module for module in objective.modules() if isinstance(module, Objective)]
+    leaves = [part for part in parts if not any(isinstance(m, Objective) for m in list(part.modules())[1:])]
+    weights = [getattr(leaf, "weight", 1.0) for leaf in leaves]
+    if not any(value_at(weight, progress) for weight in weights for progress in PROGRESS):
+        raise ValueError(
+            f"every weight of {what} is 0, so that nothing is learnt; give one part a weight above 0"
+        )
+
+
 def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) -> Tensor:
     """The teacher's logits, or an error that says how to provide them."""
     if teacher_outputs is None or teacher_outputs.get("logits") is None:
@@ -89,11 +110,16 @@ def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) 
 
 
 def check_same_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """Refuse logits of different classes, which broadcasting would compare in silence.
+    """Refuse logits of different classes, which broadcasting would compare in silence, and those of tokens.
 
     Raises:
-        ValueError: naming both numbers.
+        ValueError: naming both numbers, or what to do with tokens.
     """
+    if student_logits.dim() == 3:
+        raise ValueError(
+            "the logits are (batch, seq, classes), a token classifier's, and padding would count; put the objective in "
+            "OverTokens(...)"
+        )
     if student_logits.shape[-1] != teacher_logits.shape[-1]:
         raise ValueError(
             f"the student has {student_logits.shape[-1]} logits a row and the teacher {teacher_logits.shape[-1]}; "
@@ -109,6 +135,39 @@ def require_parts(teacher_outputs: ModelOutput | None, parts: frozenset[str], ob
             "(cached logits are not enough)"
         )
     return teacher_outputs
+
+
+def represent_rows(
+    layers: tuple[int, int] | None,
+    student_outputs: ModelOutput,
+    teacher_outputs: ModelOutput | None,
+    mask: Tensor,
+    objective: str,
+) -> tuple[Tensor, Tensor]:
+    """One vector a row on both sides: the mean of its token states in a layer, or its logits.
+
+    Args:
+        layers: (student layer, teacher layer), 0 the embeddings, negative from the end; ``None`` for logits, which of
+            several teachers are averaged.
+        student_outputs: with ``hidden_states`` where layers are given.
+        teacher_outputs: the same.
+        mask: (batch, seq), 1 for real tokens.
+        objective: whose name is in an error.
+
+    Returns:
+        (batch, student width) and (batch, teacher width).
+    """
+    if layers is None:
+        logits = require_teacher_logits(teacher_outputs, objective)
+        return student_outputs["logits"], logits.mean(dim=1) if logits.dim() == 3 else logits
+    teacher = require_parts(teacher_outputs, frozenset({"hidden_states"}), objective)
+    own, other = student_outputs["hidden_states"][layers[0]], teacher["hidden_states"][layers[1]]
+    return mean_of_tokens(own, mask), mean_of_tokens(other, mask)
+
+
+def make_projection(student_width: int, teacher_width: int, bias: bool = False) -> nn.Module:
+    """A learnable linear map from the student's width to the teacher's; nothing where they agree."""
+    return nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width, bias)
 
 
 def mean_over(values: Tensor, keep: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from nlp_distill.objectives.hard_labels import UNLABELLED
-from nlp_distill.objectives.objective import Objective
+from nlp_distill.objectives.objective import Objective, check_weights
 
 
 class PerTask(Objective):
@@ -23,7 +23,8 @@ class PerTask(Objective):
         names: of the tasks, and so of the terms.
 
     Raises:
-        ValueError: for an objective that reads hidden states or attention, or lengths that differ.
+        ValueError: for an objective that reads hidden states or attention, one whose weights are all 0, or lengths that
+            differ.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class PerTask(Objective):
         self.num_labels = list(num_labels)
         self.names = [f"task_{number}" for number in range(len(num_labels))] if names is None else list(names)
         self.needs_teacher = any(objective.needs_teacher for objective in objectives)
+        for name, objective in zip(self.names, objectives, strict=True):
+            check_weights(objective, f"task {name}")
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         task_ids = batch["task_ids"]

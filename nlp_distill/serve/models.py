@@ -95,6 +95,8 @@ def open_exported(folder: str | Path, name: str | None = None) -> Served:
         raise InputError(
             f'serving needs {error.name}, which is not installed; run `pip install "nlp_distill[serve]"`'
         ) from None
+    except runtime.WrongKindError as error:
+        raise InputError(f"{error}: only classifiers of whole texts can be served") from error
     # onnxruntime and tokenizers raise errors of their own, which share no other base
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -27,7 +27,7 @@ LAYERS = [
     {"labelling"},
     {"compression", "evaluation", "export", "handover", "trainer"},
     {"benchmark", "cards", "report", "serve"},
-    {"multitask_trainer"},
+    {"multitask_trainer", "tagging"},
     {"training"},
     {"pipelines"},
     {"commands"},

@@ -1,8 +1,11 @@
 """Signals, full disks and lack of memory: what was done is kept, the message says how to go on, and nothing differs."""
 
+import itertools
+import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,31 @@ def test_a_signal_saves_a_checkpoint_and_the_next_run_ends_as_if_there_was_none(
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("stopped", "whole")]
     assert weights[0] == weights[1]
     assert not (tmp_path / "stopped" / "checkpoints").exists()
+
+
+def test_a_clock_that_jumps_changes_nothing(fine_tune, raise_at_step, tmp_path: Path, monkeypatch) -> None:
+    """The clock is set back and forth by a day all the time, and the older checkpoints look the newer ones."""
+    options = [*OPTIONS, "--save-strategy", "steps", "--save-steps", 2, "--eval-strategy", "steps"]
+    options += ["--eval-steps", 2, "--save-total-limit", 3]
+    assert fine_tune(tmp_path / "whole", *options) == 0
+    real, calls = time.time, itertools.count()
+    with monkeypatch.context():
+        monkeypatch.setattr(time, "time", lambda: real() + (-1) ** next(calls) * 86_400 * (1 + next(calls)))
+        raise_at_step(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert fine_tune(tmp_path / "jumps", *options) == 128 + signal.SIGTERM
+        folders = sorted(
+            (tmp_path / "jumps" / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name[11:])
+        )
+        assert len(folders) == 3 and folders[-1].name == "checkpoint-8"
+        for age, folder in enumerate(folders):
+            os.utime(folder, (2e9 - age, 2e9 - age))
+        monkeypatch.undo()
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400 * (1 + next(calls)))
+    assert fine_tune(tmp_path / "jumps", *options) == 0
+    assert next(calls) > 4  # it was asked for
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("jumps", "whole")]
+    assert weights[0] == weights[1]
+    assert json.loads((tmp_path / "jumps" / "results.json").read_text())["timings_s"]["training"] > 0
 
 
 def test_a_second_signal_stops_at_once(fine_tune, raise_at_step, tmp_path: Path) -> None:

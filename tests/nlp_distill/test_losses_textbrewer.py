@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from nlp_distill.losses import attention_score_loss, cosine_loss, hidden_state_loss
+from nlp_distill.objectives.flow import flow_matrix
 from nlp_distill.objectives.logit_regression import logit_regression_loss
+from nlp_distill.objectives.patient import patient_loss
 from nlp_distill.objectives.soft_targets import soft_target_loss
 
 losses = pytest.importorskip(
@@ -83,3 +85,17 @@ def test_its_logit_regression_divides_by_the_number_of_classes():
     torch.testing.assert_close(
         losses.kd_mse_loss(student, teacher) * 3, logit_regression_loss(student, teacher)
     )
+
+
+def test_patient_and_flow_losses_are_the_same_on_rows_of_one_length():
+    student, teacher = STATES
+    torch.testing.assert_close(patient_loss(student[:, 0], teacher[:, 0]), losses.pkd_loss(student, teacher))
+    more = (draw(3, 5, 6, seed=2), draw(3, 5, 6, seed=3))
+    ours = (flow_matrix(student, more[0], FULL) - flow_matrix(teacher, more[1], FULL)).square().mean()
+    torch.testing.assert_close(ours, losses.fsp_loss([student, more[0]], [teacher, more[1]]))
+
+
+def test_flow_of_ragged_rows_is_the_same():
+    student, teacher = STATES
+    ours = (flow_matrix(student, student, RAGGED) - flow_matrix(teacher, teacher, RAGGED)).square().mean()
+    torch.testing.assert_close(ours, losses.fsp_loss([student, student], [teacher, teacher], RAGGED))

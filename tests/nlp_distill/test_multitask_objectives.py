@@ -120,6 +120,8 @@ def test_objectives_that_read_more_than_logits_are_refused(make_bert):
     config = make_bert().config
     with pytest.raises(ValueError, match="returns logits only"):
         PerTask([TinyBERTLayers(config, config)], [2])
+    with pytest.raises(ValueError, match="every weight of task b is 0, so that nothing is learnt"):
+        PerTask([HardLabels(), HardLabels(0.0) + SoftTargets(weight=0.0)], [2, 2], ["a", "b"])
     with pytest.raises(ValueError, match="give one for each"):
         PerTask([HardLabels()], [2, 2])
 

@@ -77,7 +77,9 @@ def read_error(capsys):
 def test_a_bilstm_learns_from_one_task_of_it(bam_student, of_task, own_files, run_cli, tmp_path, name):
     output = tmp_path / "run"
     given = [*of_task(name), "--teacher", bam_student, "--output", output, *STUDENT, *FAST]
-    assert run_cli("distill", "bilstm", *given) == 0
+    assert run_cli("distill", "bilstm", *given, "--results-dir", tmp_path / "published") == 0
+    published = {path.parts[-3] for path in (tmp_path / "published").glob("*/*/0.json")}
+    assert published == {"bilstm_distilled_of_multitask", "bilstm_without_teacher"}
     results = json.loads((output / "results.json").read_text())
     columns = {} if name == "films" else {"text_pair_column": "second", "label_column": "score"}
     data = load_own_files(
@@ -103,7 +105,11 @@ def test_a_smaller_bert_learns_its_layers_and_answers(bam_student, of_task, run_
     said = read_error(capsys)
     assert "was not trained on mine; give --teacher-task, one of films, pairs, words" in said
     assert not output.exists()
-    assert run_cli("distill", "tinybert", *given, "--teacher-task", "pairs") == 0
+    publish = ["--results-dir", tmp_path / "published"]
+    assert run_cli("distill", "tinybert", *given, "--teacher-task", "pairs", *publish) == 0
+    assert [path.parts[-3] for path in (tmp_path / "published").glob("*/*/0.json")] == [
+        "tinybert_1x8_of_multitask"
+    ]
     results = json.loads((output / "results.json").read_text())
     assert results["config"]["teacher_task"] == "pairs" and results["task"] == "mine"
     student = load_classifier(output / "student-seed0")

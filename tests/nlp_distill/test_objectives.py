@@ -5,13 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from transformers import TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, Sum
 from nlp_distill.objectives.hard_labels import hard_label_loss
 from nlp_distill.objectives.logit_regression import logit_regression_loss
+from nlp_distill.objectives.objective import check_weights
 from nlp_distill.objectives.soft_targets import soft_target_loss
 from nlp_distill.schedules import linear
+from nlp_distill.trainer import DistillationTrainer
 
 NAN = float("nan")
 
@@ -322,3 +325,27 @@ def test_logits_of_different_classes_are_refused_where_broadcasting_would_compar
         loss(random_logits(4, 2), random_logits(4, 3))
     with pytest.raises(ValueError, match="the student has . logits a row and the teacher 1"):
         loss(random_logits(4, 2), random_logits(4, 1))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        HardLabels(0.0),
+        HardLabels(0) + SoftTargets(weight=lambda progress: 0.0),
+        Sum([Sum([HardLabels(0.0)])]),
+    ],
+    ids=["one", "a sum", "nested"],
+)
+def test_an_objective_of_which_every_weight_is_zero_is_refused(objective, make_bert, tmp_path):
+    with pytest.raises(ValueError, match="every weight of the objective is 0, so that nothing is learnt"):
+        DistillationTrainer(
+            make_bert(), objective=objective, args=TrainingArguments(str(tmp_path), use_cpu=True)
+        )
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [HardLabels(linear(0.0, 1.0)), HardLabels(0.0) + SoftTargets(), HardLabels(lambda p: 0.3 < p < 0.5)],
+)
+def test_a_weight_that_is_zero_at_times_is_fine(objective):
+    check_weights(objective)
