@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets
-    from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
+    from nlp_distill.students import (
+        BiLSTMConfig,
+        BiLSTMForSequenceClassification,
+        CNNConfig,
+        CNNForSequenceClassification,
+    )
     from nlp_distill.tasks import Task, TaskData, load_task
     from nlp_distill.teachers import Teacher
     from nlp_distill.trainer import DistillationTrainer
@@ -22,6 +27,8 @@ __version__ = "0.1.0"
 _HOME = {
     "BiLSTMConfig": "nlp_distill.students",
     "BiLSTMForSequenceClassification": "nlp_distill.students",
+    "CNNConfig": "nlp_distill.students",
+    "CNNForSequenceClassification": "nlp_distill.students",
     "DistillationTrainer": "nlp_distill.trainer",
     "HardLabels": "nlp_distill.objectives",
     "LogitRegression": "nlp_distill.objectives",
@@ -36,6 +43,8 @@ _HOME = {
 __all__ = [
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
+    "CNNConfig",
+    "CNNForSequenceClassification",
     "DistillationTrainer",
     "HardLabels",
     "LogitRegression",

@@ -48,6 +48,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill finetune              make a teacher: fine-tune a pre-trained encoder on a task
   nlp-distill label                 run teachers over a data set once and keep their logits
   nlp-distill distill bilstm        BERT -> BiLSTM (Tang et al. 2019), with and without the teacher
+  nlp-distill distill cnn           BERT -> CNN (Kim 2014) in the same way
   nlp-distill distill general       a small encoder from a pre-trained one on plain text (TinyBERT, stage 1)
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
@@ -85,8 +86,8 @@ FIT_EPILOG = (
     TRAINING_EPILOG
     + """\
 They hold for every student, but learning rate, epochs, schedule and evaluation not for the intermediate stage of
-transformers. Defaults: 6 epochs at 2e-3 for a BiLSTM, 3 at 2e-4 (up to 128 wide 1e-3) for a transformer, twice as many
-for the same student without the teacher; one augmented copy a labelled row.
+transformers. Defaults: 6 epochs at 2e-3 for a BiLSTM or CNN, 3 at 2e-4 (up to 128 wide 1e-3) for a transformer, twice
+as many for the same student without the teacher; one augmented copy a labelled row.
 
 Candidates within latency and size are distilled slowest first, until one loses at most --max-drop. Exit code 2: none
 does; the report is written, and the message names the nearest. What was made is reused with any other budget; to
@@ -222,11 +223,15 @@ def build_parser() -> argparse.ArgumentParser:
         "distill", help="train a student from a fine-tuned teacher", allow_abbrev=False
     )
     methods = distill.add_subparsers(title="methods", metavar="METHOD", required=True)
-    bilstm = _add(methods, "bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)", True)
-    add_data_options(bilstm)
-    add_distillation_options(bilstm)
-    add_teacher_options(bilstm)
-    bilstm.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    for kind, text in (
+        ("bilstm", "BERT -> BiLSTM by logit regression (Tang et al. 2019)"),
+        ("cnn", "BERT -> CNN (Kim 2014) by logit regression (Tang et al. 2019)"),
+    ):
+        student = _add(methods, kind, text, True)
+        add_data_options(student)
+        add_distillation_options(student, kind)
+        add_teacher_options(student)
+        student.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
 
     add_general_options(
         _add(

@@ -20,7 +20,7 @@ from data_augment.errors import InputError
 from nlp_distill import runtime
 from nlp_distill.models import count_positions
 from nlp_distill.onnx_ops import fused_attention, make_bilstm
-from nlp_distill.students import BiLSTMForSequenceClassification
+from nlp_distill.students import WordStudent
 from nlp_distill.teachers import read_labels
 
 FORMATS = ("onnx", "exported-program")
@@ -60,7 +60,7 @@ def export_model(
     """Write ``model`` into ``folder`` with its tokenizer, and for ONNX with the runtime that answers with it.
 
     Args:
-        model: any classifier: BERT-like of texts or tokens, the BiLSTM, one task of a multi-task model.
+        model: any classifier: BERT-like of texts or tokens, the BiLSTM, the CNN, one task of a multi-task model.
         tokenizer: its fast tokenizer.
         folder: an existing folder.
         form: ``onnx``, or ``exported-program`` (``torch.export``, for programs in torch).
@@ -128,7 +128,7 @@ def list_inputs(model: PreTrainedModel, tokenizer: Any) -> list[str]:
     """The tensors that the model reads: ids, mask, and token types where they make a difference."""
     accepted = inspect.signature(model.forward).parameters
     reads_types = "token_type_ids" in accepted and "token_type_ids" in tokenizer.model_input_names
-    if isinstance(model, BiLSTMForSequenceClassification):
+    if isinstance(model, WordStudent):
         reads_types = model.config.pair
     return ["input_ids", "attention_mask", *(["token_type_ids"] if reads_types else [])]
 

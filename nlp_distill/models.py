@@ -149,14 +149,14 @@ def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | N
     Raises:
         InputError: as :func:`load_pretrained`.
     """
-    from nlp_distill.students import BiLSTMConfig, MultiTaskConfig, SANConfig
+    from nlp_distill.students import MultiTaskConfig, SANConfig, WordStudentConfig
 
     config = load_pretrained(AutoConfig, name, **kwargs)
     if is_tagger(name, **kwargs):
         return False
     if isinstance(config, MultiTaskConfig):
         return next((head.is_pair for head in config.list_heads() if head.name == task), None)
-    if isinstance(config, BiLSTMConfig):
+    if isinstance(config, WordStudentConfig):
         return config.pair
     return True if isinstance(config, SANConfig) else None
 

@@ -17,10 +17,12 @@ from data_augment.errors import InputError
 
 DECAY = 0.9  # BAM, section 4.1
 NO_DECAY = re.compile(r"bias|norm", re.IGNORECASE)
-# Stacks of layers, by the names that encoders give them: BERT, RoBERTa, ELECTRA; DistilBERT; and an LSTM's layers.
+# Stacks of layers, by the names that encoders give them: BERT, RoBERTa, ELECTRA; DistilBERT; and the layers of
+# an LSTM. The convolutions of a CNN stand side by side: one layer.
 LAYER = re.compile(
     r"(?:encoder\.layer|transformer\.layer|layers)\.(\d+)\.|lstm\.(?:weight|bias)_[ih]h_l(\d+)"
 )
+CONVOLUTION = re.compile(r"encoder\.windows\.")
 EMBEDDINGS = re.compile(r"embeddings")
 POOLER = re.compile(r"pooler\.")
 
@@ -36,7 +38,7 @@ def layerwise_groups(
     empty, so that the layers keep their rates.
 
     Args:
-        model: an encoder with any heads: BERT, RoBERTa, ELECTRA, DistilBERT, the BiLSTM, a multi-task model.
+        model: an encoder with any heads: BERT, RoBERTa, ELECTRA, DistilBERT, the BiLSTM, the CNN, a multi-task model.
         learning_rate: of the head.
         decay: factor from one depth to the next, in (0, 1]; 1 gives one rate to all.
         weight_decay: of everything but biases and norms.
@@ -85,4 +87,6 @@ def measure_depths(model: nn.Module) -> Iterator[tuple[str, int]]:
 
 def _find_layer(name: str) -> int | None:
     found = LAYER.search(name)
-    return None if found is None else int(found[1] or found[2])
+    if found is None:
+        return 0 if CONVOLUTION.search(name) else None
+    return int(found[1] or found[2])

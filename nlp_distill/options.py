@@ -43,9 +43,10 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_distillation_options(parser: argparse.ArgumentParser) -> None:
-    """Of ``distill bilstm`` and ``demo``."""
+def add_distillation_options(parser: argparse.ArgumentParser, student_kind: str = "bilstm") -> None:
+    """Of ``distill bilstm``, ``distill cnn`` and ``demo``."""
     student = parser.add_argument_group("student")
+    add_sizes = {"bilstm": add_bilstm_sizes, "cnn": add_cnn_sizes}[student_kind]
     student.add_argument(
         "--embeddings",
         choices=["teacher", "glove", "random"],
@@ -60,12 +61,7 @@ def add_distillation_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="keep only so many word pieces; embeddings are most of a small student",
     )
-    student.add_argument(
-        "--hidden-size",
-        type=int,
-        help="LSTM units per direction: 150 (head 200) or 300 (head 400) in the paper",
-    )
-    student.add_argument("--head-size", type=int)
+    add_sizes(student)
     student.add_argument("--embedding-channels", type=int, choices=[1, 2], help="2: one frozen and one tuned")
     student.add_argument("--dropout", type=float)
     student.add_argument(
@@ -79,6 +75,24 @@ def add_distillation_options(parser: argparse.ArgumentParser) -> None:
     add_transfer_options(parser)
     parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
     add_common_options(parser)
+
+
+def add_bilstm_sizes(student) -> None:
+    """The layers of a BiLSTM."""
+    student.add_argument(
+        "--hidden-size",
+        type=int,
+        help="LSTM units per direction: 150 (head 200) or 300 (head 400) in the paper",
+    )
+    student.add_argument("--head-size", type=int)
+
+
+def add_cnn_sizes(student) -> None:
+    """The layers of a CNN."""
+    student.add_argument("--filters", type=int, help="filters of each width (default: the paper's 100)")
+    student.add_argument(
+        "--widths", type=int, nargs="+", metavar="N", help="words a window (default: the paper's 3 4 5)"
+    )
 
 
 def add_benchmark_options(parser: argparse.ArgumentParser) -> None:
@@ -512,7 +526,8 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--shapes",
         nargs="+",
         metavar="SHAPE",
-        help="LAYERSxWIDTH, LAYERSxWIDTH:HEADS:FFN, bilstm:UNITS or bilstm:UNITS:EMBEDDING "
+        help="LAYERSxWIDTH, LAYERSxWIDTH:HEADS:FFN, bilstm:UNITS, bilstm:UNITS:EMBEDDING, cnn:FILTERS or "
+        "cnn:FILTERS:EMBEDDING "
         "(default: those of bilstm:64 bilstm:150 2x128 3x312 4x312 that the teacher can teach)",
     )
     student.add_argument(

@@ -25,6 +25,9 @@ ORDER = (
     "bilstm_without_teacher",
     "bilstm_distilled",
     "bilstm_distilled_of_multitask",
+    "cnn_without_teacher",
+    "cnn_distilled",
+    "cnn_distilled_of_multitask",
     "spacy_without_teacher",
     "spacy_distilled",
 )
@@ -33,6 +36,9 @@ TITLES = {
     "bilstm_without_teacher": "BiLSTM, without the teacher",
     "bilstm_distilled": "BiLSTM, distilled",
     "bilstm_distilled_of_multitask": "BiLSTM, distilled from a multi-task model",
+    "cnn_without_teacher": "CNN, without the teacher",
+    "cnn_distilled": "CNN, distilled",
+    "cnn_distilled_of_multitask": "CNN, distilled from a multi-task model",
     "spacy_without_teacher": "spaCy, without the teacher",
     "spacy_distilled": "spaCy, distilled",
 }

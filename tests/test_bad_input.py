@@ -25,6 +25,7 @@ FINETUNE = "nlp-distill finetune --model {encoder} --output {tmp}/out --max-leng
 ROWS = "--text-column text --train-file"
 DATA = f"{ROWS} {{bad}}/good.csv"
 DISTILL = f"nlp-distill distill bilstm {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32"
+CNN = DISTILL.replace("distill bilstm", "distill cnn")
 LABEL = "nlp-distill label --text-column text --max-length 32 --output {tmp}/o.parquet --input {bad}/ids.csv"
 EVALUATE = f"nlp-distill evaluate {DATA} --max-length 32 --model"
 EXPORT = "nlp-distill export {teacher} --output {tmp}/out"
@@ -260,6 +261,15 @@ CASES = {
     "distill: weights in a hostile pickle": (f"{DISTILL} --teacher {{bad}}/pickle_hostile", "pickle_hostile"),
     "distill: a huge seed": (f"{DISTILL} --seeds 99999999999999999999", "a seed is 99999999999999999999"),
     "distill: a huge layer": (f"{DISTILL} --hidden-size 1000000000", "hidden_size is 1000000000"),
+    "distill cnn: no filters": (f"{CNN} --filters 0", "filters is 0"),
+    "distill cnn: huge filters": (f"{CNN} --filters 1000000000", "filters is 1000000000"),
+    "distill cnn: filters that are no number": (f"{CNN} --filters 1.5", "--filters", "'1.5'"),
+    "distill cnn: no widths": (f"{CNN} --widths", "--widths", "expected at least one argument"),
+    "distill cnn: a width of no word": (f"{CNN} --widths 3 0", "a width is 0"),
+    "distill cnn: a huge width": (f"{CNN} --widths 1000000", "a width is 1000000"),
+    "distill cnn: a width twice": (f"{CNN} --widths 3 4 3", "widths are [3, 4, 3]", "each once"),
+    "distill cnn: a BiLSTM's size": (f"{CNN} --hidden-size 150", "--hidden-size"),
+    "distill: a CNN's size": (f"{DISTILL} --filters 100", "--filters"),
     "distill: a teacher with heads of its own": (f"{DISTILL} --teacher {{bad}}/config_list", "config_list"),
     # ---- evaluate, export, benchmark, report
     "evaluate: no length": (f"{EVALUATE} {{teacher}} --max-length 0", "max_length is 0"),
@@ -458,6 +468,7 @@ CASES = {
     "fit: no threads": (f"{FIT} --threads 0", "threads is 0"),
     "fit: no repeats": (f"{FIT} --repeats 0", "repeats is 0"),
     "fit: a shape": (f"{FIT} --shapes large", "'large' is no shape; give LAYERSxWIDTH"),
+    "fit: a CNN without filters": (f"{FIT} --shapes cnn:0", "the filters of cnn:0 is 0"),
     "fit: half a shape": (f"{FIT} --shapes 3x", "'3x' is no shape"),
     "fit: a shape of nothing": (f"{FIT} --shapes 0x8", "layers is 0"),
     "fit: no candidates": (f"{FIT} --max-candidates 0", "max_candidates is 0"),

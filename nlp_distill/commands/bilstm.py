@@ -1,4 +1,4 @@
-"""``nlp-distill distill bilstm``: BERT -> BiLSTM."""
+"""``nlp-distill distill bilstm``: BERT -> BiLSTM; what it does is done for other students over word vectors too."""
 
 import argparse
 import dataclasses
@@ -13,15 +13,18 @@ from nlp_distill.commands.push import push_student
 from nlp_distill.processes import is_main_process
 from nlp_distill.tasks import TaskData
 
-METHODS = {"student_without_teacher": "bilstm_without_teacher", "student": "bilstm_distilled"}
-
 
 def run(options: argparse.Namespace) -> None:
     """``nlp-distill distill bilstm``."""
     from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation
 
+    run_pipeline(options, BiLSTMDistillation())
+
+
+def run_pipeline(options: argparse.Namespace, defaults) -> None:
+    """The command, for the student that ``defaults`` (settings of the pipeline) describe."""
     data = load_data(options)
-    config = configure_bilstm(BiLSTMDistillation(), options)
+    config = configure_bilstm(defaults, options)
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     check_published(options, config, data, task)
@@ -51,7 +54,7 @@ def distill_into_bilstm(
     results = distill_bilstm(
         config, data, teacher, output, described, options.overwrite, timings, teacher_task
     )
-    methods = name_after_teacher(METHODS, teacher_task, {"student"})
+    methods = name_after_teacher(name_methods(config), teacher_task, {"student"})
     publish_runs(options, results, data, methods, frozenset({"student"}), described)
     push_student(options, results)
     return results
@@ -65,11 +68,17 @@ def check_published(
 
     if options.results_dir:
         described = describe_run(options, config, data)
-        named = name_after_teacher(METHODS, teacher_task, {"student"})
+        named = name_after_teacher(name_methods(config), teacher_task, {"student"})
         methods = [name for arm, name in named.items() if config.baseline or arm == "student"]
         check_unpublished(
             options.results_dir, methods, data.task.name, config.seeds, described, options.overwrite
         )
+
+
+def name_methods(config) -> dict[str, str]:
+    """The published method of each arm."""
+    kind = "bilstm" if config.cnn is None else "cnn"
+    return {"student_without_teacher": f"{kind}_without_teacher", "student": f"{kind}_distilled"}
 
 
 def describe_run(options: argparse.Namespace, config, data: TaskData) -> dict[str, Any]:
@@ -116,7 +125,13 @@ def configure_bilstm(config, options: argparse.Namespace):
         "hard_weight",
         "max_length",
     )
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    # Each student has options for its own sizes alone.
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    if config.cnn:
+        sizes = {"filters": options.filters, "widths": options.widths and tuple(options.widths)}
+        given["cnn"] = dataclasses.replace(
+            config.cnn, **{name: size for name, size in sizes.items() if size is not None}
+        )
     if options.optimizer:
         given["adadelta"] = options.optimizer == "adadelta"
     if options.seeds:

@@ -9,14 +9,14 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from data_augment.errors import InputError
-from nlp_distill.students import BiLSTMConfig, CompactBertConfig
+from nlp_distill.students import BiLSTMConfig, CNNConfig, CompactBertConfig
 
-BILSTM, COMPACT = BiLSTMConfig.model_type, CompactBertConfig.model_type
+BILSTM, CNN, COMPACT = (kind.model_type for kind in (BiLSTMConfig, CNNConfig, CompactBertConfig))
 # The model types of each cut. RoBERTa's word pieces are no WordPiece; ELECTRA and DistilBERT have no class with a
 # head size or a projection behind the word embeddings, and ELECTRA's own projection comes after a layer norm.
 KINDS = {
-    "trim-vocabulary": ("bert", COMPACT, "electra", "distilbert", BILSTM),
-    "factorise-embeddings": ("bert", COMPACT, BILSTM),
+    "trim-vocabulary": ("bert", COMPACT, "electra", "distilbert", BILSTM, CNN),
+    "factorise-embeddings": ("bert", COMPACT, BILSTM, CNN),
     "prune-heads": ("bert", COMPACT),
     "prune-ffn": ("bert", COMPACT, "electra", "distilbert", "roberta", "xlm-roberta"),
 }

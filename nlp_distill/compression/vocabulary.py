@@ -21,7 +21,7 @@ def trim_model(model: PreTrainedModel, tokenizer: Any, texts: Iterable[str]) -> 
     """A model and tokenizer with the word pieces that ``texts`` use, the special tokens and the single characters.
 
     Args:
-        model: a BERT, ELECTRA, DistilBERT or BiLSTM classifier; left as it is.
+        model: a BERT, ELECTRA, DistilBERT, BiLSTM or CNN classifier; left as it is.
         tokenizer: its fast WordPiece tokenizer; left as it is.
         texts: the corpus, read once.
 
@@ -53,7 +53,7 @@ def trim_model(model: PreTrainedModel, tokenizer: Any, texts: Iterable[str]) -> 
 
 
 def find_word_matrices(model: PreTrainedModel) -> list[str]:
-    """The names of the weights with a row a word piece; a BiLSTM of two channels has two."""
+    """The names of the weights with a row a word piece; a BiLSTM or CNN of two channels has two."""
     modules = [model.get_input_embeddings(), getattr(model, "static_embeddings", None)]
     owned = {id(module.weight) for module in modules if module is not None}
     return [name for name, weight in model.named_parameters() if id(weight) in owned]

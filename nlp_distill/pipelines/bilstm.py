@@ -5,7 +5,8 @@ The teacher labels an augmented transfer set once; a one-layer BiLSTM regresses 
 
     L = alpha * CE(y, z_S) + (1 - alpha) * ||z_T - z_S||^2,   alpha = 0 by default (section 3.2),
 
-and the same BiLSTM learns the labelled rows alone, without the teacher, to be compared with.
+and the same BiLSTM learns the labelled rows alone, without the teacher, to be compared with. The student may as well
+be the CNN of Kim 2014 (:mod:`nlp_distill.students.cnn`), all else being the same.
 
 Deviations from the paper: the student starts from the teacher's word pieces (the paper: word2vec), with the pieces
 that its corpus never uses left out; and checkpoints are selected on rows held out of train, never on the reported
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from nlp_distill.encoding import EncodedRows, encode_rows
@@ -27,7 +29,13 @@ from nlp_distill.hashes import hash_file
 from nlp_distill.labelled_files import load_labelled
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective
-from nlp_distill.pipelines.bilstm_config import ADADELTA_RHO, TRAINING, BiLSTMDistillation, describe_student
+from nlp_distill.pipelines.bilstm_config import (
+    ADADELTA_RHO,
+    TRAINING,
+    BiLSTMDistillation,
+    describe_shape,
+    describe_student,
+)
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
 from nlp_distill.pipelines.scoring import (
     compare_speed,
@@ -41,7 +49,7 @@ from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, li
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.stages import run_stage
-from nlp_distill.students import build_bilstm
+from nlp_distill.students import WordStudent, build_bilstm, build_cnn
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.trainer import DistillationTrainer
@@ -114,6 +122,30 @@ def distill_bilstm(
     return write_run(output, data, entry, runs, config.seeds, parts, {**(timings or {}), **spent})
 
 
+def build_student(
+    config: BiLSTMDistillation, tokenizer: Any, task: Task, embeddings: Tensor, seed: int
+) -> WordStudent:
+    """The untrained student of these settings for a task, a BiLSTM or a CNN.
+
+    Args:
+        config: the settings.
+        tokenizer: the student's.
+        task: what it has labels for.
+        embeddings: (len(tokenizer), size), what its word vectors start from.
+        seed: of its other weights.
+    """
+    given: dict[str, Any] = {
+        "pair": task.is_pair,
+        "embeddings": embeddings,
+        "embedding_channels": config.embedding_channels,
+        "dropout": config.dropout,
+        "seed": seed,
+        **describe_shape(config),
+    }
+    build = build_bilstm if config.cnn is None else build_cnn
+    return build(tokenizer, task.labels, **given)
+
+
 @dataclass(frozen=True)
 class _Stages:
     """The stages of one run, each in its own folder."""
@@ -171,17 +203,7 @@ class _Stages:
             args = make_training_arguments(
                 TRAINING, training, folder / "checkpoints", seed, self.task.metrics
             )
-            student = build_bilstm(
-                student_tokenizer,
-                self.task.labels,
-                pair=self.task.is_pair,
-                embeddings=matrix,
-                hidden_size=self.config.hidden_size,
-                head_size=self.config.head_size,
-                embedding_channels=self.config.embedding_channels,
-                dropout=self.config.dropout,
-                seed=seed,
-            )
+            student = build_student(self.config, student_tokenizer, self.task, matrix, seed)
             trainer = DistillationTrainer(
                 model=student,
                 objective=objective,

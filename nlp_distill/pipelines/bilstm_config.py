@@ -1,4 +1,4 @@
-"""The settings of BERT -> BiLSTM, with the paper's numbers: Tang et al. 2019, arXiv 1903.12136."""
+"""The settings of BERT -> BiLSTM or CNN, with the paper's numbers: Tang et al. 2019, arXiv 1903.12136."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from data_augment.rules import (
 from nlp_distill.limits import check_positive, check_share, check_whole
 from nlp_distill.pipelines.word_vectors import TeacherWordPieces, WordVectors
 from nlp_distill.students.build import choose_head_size
+from nlp_distill.students.cnn import DROPOUT, FILTERS, WIDTHS, check_windows
 from nlp_distill.tasks import Task
 from nlp_distill.training import MAX_SEED, MIN_LENGTH
 
@@ -70,7 +71,28 @@ class TransferSetConfig:
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}
 
 
-WIDEST = 65_536  # units of a layer; a number with a few zeros too many fills the memory before it fails
+WIDEST = 65_536  # units or filters; a number with a few zeros too many fills the memory before it fails
+WIDEST_WINDOW = 512  # words
+HIDDEN_SIZE = 150
+
+
+@dataclass(frozen=True)
+class CNNShape:
+    """The sizes of a CNN student: Kim 2014, arXiv 1408.5882.
+
+    Args:
+        filters: filters of each width.
+        widths: words a window.
+    """
+
+    filters: int = FILTERS
+    widths: tuple[int, ...] = WIDTHS
+
+    def __post_init__(self) -> None:
+        check_whole("filters", self.filters, at_least=1, at_most=WIDEST)
+        for width in self.widths:
+            check_whole("a width", width, at_least=1, at_most=WIDEST_WINDOW)
+        check_windows(self.filters, self.widths)
 
 
 @dataclass(frozen=True)
@@ -81,8 +103,9 @@ class BiLSTMDistillation:
         word_vectors: what the student's embeddings start from.
         hidden_size: LSTM units a direction: 150, or 300 (the paper's two sizes).
         head_size: width of the hidden layer above; ``None`` for the paper's 200 and 400.
+        cnn: the student is a CNN of this shape, and no BiLSTM; see ``plan_cnn``.
         embedding_channels: 2 adds a frozen copy of the embeddings beside the tuned one.
-        dropout: between the hidden layer and the output.
+        dropout: before the last linear layer.
         hard_weight: alpha above; 0 is the paper's best.
         transfer_set: how the transfer set is made.
         seeds: one student for each.
@@ -97,8 +120,9 @@ class BiLSTMDistillation:
     """
 
     word_vectors: WordVectors = TeacherWordPieces()
-    hidden_size: int = 150
+    hidden_size: int = HIDDEN_SIZE
     head_size: int | None = None
+    cnn: CNNShape | None = None
     embedding_channels: int = 1
     dropout: float = 0.3
     hard_weight: float = 0.0
@@ -116,6 +140,8 @@ class BiLSTMDistillation:
         check_whole("hidden_size", self.hidden_size, at_least=1, at_most=WIDEST)
         if self.head_size is not None:
             check_whole("head_size", self.head_size, at_least=1, at_most=WIDEST)
+        if self.cnn and (self.hidden_size != HIDDEN_SIZE or self.head_size is not None):
+            raise InputError("hidden_size and head_size are of a BiLSTM; leave them out for a CNN")
         check_whole("embedding_channels", self.embedding_channels, at_least=1, at_most=2)
         check_share("dropout", self.dropout, below_one=True)
         check_share("hard_weight", self.hard_weight)
@@ -128,6 +154,11 @@ class BiLSTMDistillation:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
 
 
+def plan_cnn(shape: CNNShape = CNNShape(), **settings: Any) -> BiLSTMDistillation:
+    """The same pipeline with a CNN for its student, and the dropout of Kim 2014; ``settings`` as above."""
+    return BiLSTMDistillation(**{"cnn": shape, "dropout": DROPOUT, **settings})
+
+
 def describe_config(config: BiLSTMDistillation, task: Task) -> dict[str, Any]:
     """Every setting as a plain value, those that depend on others resolved: what a result file keeps."""
     plain = dataclasses.asdict(config)
@@ -135,7 +166,11 @@ def describe_config(config: BiLSTMDistillation, task: Task) -> dict[str, Any]:
     if source is not None:
         plain["word_vectors"]["source"] = Path(source).name
     plain["word_vectors"] |= {"kind": type(config.word_vectors).__name__}
-    plain["head_size"] = choose_head_size(config.hidden_size, config.head_size)
+    for name in ("cnn", "hidden_size", "head_size"):
+        del plain[name]
+    plain |= describe_shape(config)
+    if config.cnn is None:
+        plain["head_size"] = choose_head_size(config.hidden_size, config.head_size)
     copies = DEFAULT_PAIR_ITERATIONS if task.is_pair else DEFAULT_ITERATIONS
     transfer = plain["transfer_set"]
     transfer["n_iter"] = copies if transfer["n_iter"] is None else transfer["n_iter"]
@@ -150,14 +185,14 @@ def describe_config(config: BiLSTMDistillation, task: Task) -> dict[str, Any]:
 
 def describe_student(config: BiLSTMDistillation) -> dict[str, Any]:
     """The settings that shape the student, as plain values."""
-    names = (
-        "hidden_size",
-        "head_size",
-        "embedding_channels",
-        "dropout",
-        "hard_weight",
-        "max_length",
-        "adadelta",
-    )
+    names = ("embedding_channels", "dropout", "hard_weight", "max_length", "adadelta")
     vectors = {"kind": type(config.word_vectors).__name__, **dataclasses.asdict(config.word_vectors)}
-    return {"word_vectors": vectors} | {name: getattr(config, name) for name in names}
+    plain = {name: getattr(config, name) for name in names}
+    return {"word_vectors": vectors} | describe_shape(config) | plain
+
+
+def describe_shape(config: BiLSTMDistillation) -> dict[str, Any]:
+    """The sizes of the student's layers, as plain values."""
+    if config.cnn is not None:
+        return {"filters": config.cnn.filters, "widths": sorted(config.cnn.widths)}
+    return {"hidden_size": config.hidden_size, "head_size": config.head_size}

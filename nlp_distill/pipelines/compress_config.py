@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from data_augment.errors import InputError
 from nlp_distill.limits import check_share, check_whole
 from nlp_distill.pipelines.bilstm_config import TransferSetConfig
-from nlp_distill.students import BiLSTMForSequenceClassification
+from nlp_distill.students import WordStudent
 from nlp_distill.training import MAX_SEED, MIN_LENGTH
 
 # Exact steps first; heads and units are scored on the embeddings that stay; single weights go when the matrices have
@@ -33,7 +33,7 @@ TRAINING: dict[str, Any] = {  # ours: a short training at a rate between a fine-
     "per_device_train_batch_size": 32,
     "warmup_steps": 0.1,
 }
-BILSTM_TRAINING: dict[str, Any] = {**TRAINING, "learning_rate": 1e-3}
+WORD_TRAINING: dict[str, Any] = {**TRAINING, "learning_rate": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class Compression:
 
     def plan_training(self, step: str, student: PreTrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
         """Default training arguments of a step and those over them."""
-        is_bilstm = isinstance(student, BiLSTMForSequenceClassification)
+        reads_words = isinstance(student, WordStudent)
         keeps_last = {"load_best_model_at_end": False} if step == "prune-magnitude" else {}
-        return BILSTM_TRAINING if is_bilstm else TRAINING, {**self.training, **keeps_last}
+        return WORD_TRAINING if reads_words else TRAINING, {**self.training, **keeps_last}
 
     def describe(self) -> dict[str, Any]:
         """Every setting as a plain value."""

@@ -3,7 +3,8 @@
     measure   every candidate with random weights, which latency and size do not depend on, in the form that ships;
               the models take turns in one run
     keep      those that meet latency and size
-    distil    slowest first, each by the task stage of TinyBERT or as a BiLSTM, all from one labelled transfer set
+    distil    slowest first, each by the task stage of TinyBERT or as a BiLSTM or CNN, all from one labelled transfer
+              set
     stop      at the first that loses few enough points on validation, or after so many
 
 Nothing but the choice depends on the budget: measurements, students and their scores are stages, and the next run with
@@ -39,7 +40,7 @@ from nlp_distill.pipelines.fit_config import (
     default_candidates,
     join_candidates,
     parse_candidate,
-    plan_bilstm,
+    plan_word_student,
 )
 from nlp_distill.pipelines.fit_measure import check_runtime
 from nlp_distill.pipelines.fit_report import (
@@ -222,8 +223,8 @@ def read_general(general: str, tokenizer: Any, teacher: Shape | None) -> Transfo
 
 
 def can_trim(training: FitTraining, teacher: PreTrainedModel, tokenizer: Any) -> bool:
-    """Whether the teacher's word pieces can be cut to a BiLSTM's vocabulary."""
-    config = plan_bilstm(BiLSTMCandidate("bilstm:1", 1), training, MAX_LENGTH)
+    """Whether the teacher's word pieces can be cut to the vocabulary of a BiLSTM or CNN."""
+    config = plan_word_student(BiLSTMCandidate("bilstm:1", 1), training, MAX_LENGTH)
     try:
         config.word_vectors.check(teacher, tokenizer)
     except InputError:

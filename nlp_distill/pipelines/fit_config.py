@@ -12,7 +12,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.limits import check_positive, check_whole
-from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, TransferSetConfig
+from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, CNNShape, TransferSetConfig, plan_cnn
 from nlp_distill.pipelines.tinybert_config import PREDICTION_ALONE, TinyBERTDistillation
 from nlp_distill.pipelines.word_vectors import TeacherWordPieces
 from nlp_distill.students import Shape
@@ -23,11 +23,11 @@ DEFAULT_SHAPES = ("bilstm:64", "bilstm:150", "2x128", "3x312", "4x312")
 INNER = {
     312: 1200
 }  # TinyBERT's feed-forward size (Jiao et al. 2019, section 4.2); others are four times the width
-EMBEDDING, VOCABULARY = 150, 8_000  # of a BiLSTM, as in the demo
+EMBEDDING, VOCABULARY = 150, 8_000  # of a BiLSTM or CNN, as in the demo
 MAX_UNITS = 4_096
 RELATION_HEADS = 16  # at most, as our published student of 128 had
 
-BILSTM_TRAINING: dict[str, Any] = {  # as in the demo, with AdamW
+WORD_TRAINING: dict[str, Any] = {  # as in the demo, with AdamW
     "learning_rate": 2e-3,
     "num_train_epochs": 6,
     "per_device_train_batch_size": 64,
@@ -40,7 +40,7 @@ INTERMEDIATE_RATES, PREDICTION_RATES = (1e-3, 3e-4), (1e-3, 2e-4)  # of narrow s
 BASELINE_FACTOR = 2  # epochs of the student without the teacher, who has fewer rows
 
 _TRANSFORMER = re.compile(r"(\d+)x(\d+)(?::(\d+)(?::(\d+))?)?")
-_BILSTM = re.compile(r"bilstm:(\d+)(?::(\d+))?")
+_WORDS = re.compile(r"(bilstm|cnn):(\d+)(?::(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,23 @@ class BiLSTMCandidate:
     embedding_size: int = EMBEDDING
 
 
-Candidate = TransformerCandidate | BiLSTMCandidate
+@dataclass(frozen=True)
+class CNNCandidate:
+    """A CNN over the teacher's word pieces, with windows of the paper's widths.
+
+    Args:
+        name: as it was asked for, such as ``cnn:100``.
+        filters: filters of each width.
+        embedding_size: numbers a word piece; at most the teacher's width is used.
+    """
+
+    name: str
+    filters: int
+    embedding_size: int = EMBEDDING
+
+
+WordCandidate = BiLSTMCandidate | CNNCandidate
+Candidate = TransformerCandidate | WordCandidate
 
 
 @dataclass(frozen=True)
@@ -156,7 +172,7 @@ class FitTraining:
 
 
 def parse_candidate(text: str, teacher: Shape | None) -> Candidate:
-    """A candidate from ``LAYERSxWIDTH[:HEADS[:FFN]]`` or ``bilstm:UNITS[:EMBEDDING]``.
+    """A candidate from ``LAYERSxWIDTH[:HEADS[:FFN]]``, ``bilstm:UNITS[:EMBEDDING]`` or ``cnn:FILTERS[:EMBEDDING]``.
 
     Heads left out are the teacher's, or the next smaller number that divides the width; an inner size left out is four
     times the width (1,200 for 312), or the teacher's where that is smaller.
@@ -169,20 +185,21 @@ def parse_candidate(text: str, teacher: Shape | None) -> Candidate:
         InputError: for anything else, or a transformer that the teacher cannot teach.
     """
     name = text.strip().lower()
-    if found := _BILSTM.fullmatch(name):
-        units, embedding = int(found[1]), int(found[2] or EMBEDDING)
-        check_whole(f"the units of {name}", units, at_least=1, at_most=MAX_UNITS)
+    if found := _WORDS.fullmatch(name):
+        kind, units, embedding = found[1], int(found[2]), int(found[3] or EMBEDDING)
+        counted = "units" if kind == "bilstm" else "filters"
+        check_whole(f"the {counted} of {name}", units, at_least=1, at_most=MAX_UNITS)
         check_whole(f"the embedding size of {name}", embedding, at_least=1, at_most=MAX_UNITS)
-        return BiLSTMCandidate(name, units, embedding)
+        return (BiLSTMCandidate if kind == "bilstm" else CNNCandidate)(name, units, embedding)
     found = _TRANSFORMER.fullmatch(name)
     if not found:
         raise InputError(
-            f"{text!r} is no shape; give LAYERSxWIDTH such as 3x312, LAYERSxWIDTH:HEADS:FFN, or bilstm:UNITS such as "
-            "bilstm:150"
+            f"{text!r} is no shape; give LAYERSxWIDTH such as 3x312, LAYERSxWIDTH:HEADS:FFN, bilstm:UNITS such as "
+            "bilstm:150, or cnn:FILTERS such as cnn:100"
         )
     if teacher is None:
         raise InputError(
-            f"the teacher is no transformer that {name} could be cut from; give bilstm:UNITS only"
+            f"the teacher is no transformer that {name} could be cut from; give bilstm:UNITS or cnn:FILTERS only"
         )
     layers, hidden, heads, inner = (int(part) if part else 0 for part in found.groups())
     check_whole(f"the width of {name}", hidden, at_least=1)
@@ -234,20 +251,22 @@ def join_candidates(listed: Iterable[Candidate], generals: Sequence[TransformerC
     return kept
 
 
-def plan_bilstm(candidate: BiLSTMCandidate, training: FitTraining, max_length: int) -> BiLSTMDistillation:
-    """The settings that a BiLSTM candidate is distilled with, and without the teacher trained."""
-    settings = {**BILSTM_TRAINING, **training.training}
-    return BiLSTMDistillation(
-        word_vectors=TeacherWordPieces(candidate.embedding_size, VOCABULARY),
-        hidden_size=candidate.hidden_size,
-        transfer_set=training.transfer_set,
-        seeds=(training.seed,),
-        max_length=max_length,
-        adadelta=False,
-        training=settings,
-        baseline_training={"num_train_epochs": BASELINE_FACTOR * settings["num_train_epochs"]},
-        trust_remote_code=training.trust_remote_code,
-    )
+def plan_word_student(candidate: WordCandidate, training: FitTraining, max_length: int) -> BiLSTMDistillation:
+    """The settings that a BiLSTM or CNN candidate is distilled with, and without the teacher trained."""
+    settings = {**WORD_TRAINING, **training.training}
+    given: dict[str, Any] = {
+        "word_vectors": TeacherWordPieces(candidate.embedding_size, VOCABULARY),
+        "transfer_set": training.transfer_set,
+        "seeds": (training.seed,),
+        "max_length": max_length,
+        "adadelta": False,
+        "training": settings,
+        "baseline_training": {"num_train_epochs": BASELINE_FACTOR * settings["num_train_epochs"]},
+        "trust_remote_code": training.trust_remote_code,
+    }
+    if isinstance(candidate, CNNCandidate):
+        return plan_cnn(CNNShape(candidate.filters), **given)
+    return BiLSTMDistillation(hidden_size=candidate.hidden_size, **given)
 
 
 def plan_transformer(

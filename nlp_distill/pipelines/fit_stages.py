@@ -16,16 +16,16 @@ from nlp_distill.benchmark import measure_latency, measure_size
 from nlp_distill.evaluation import describe_size, load_logits
 from nlp_distill.hashes import hash_file
 from nlp_distill.models import load_classifier, load_pretrained
-from nlp_distill.pipelines.bilstm import distill_bilstm
+from nlp_distill.pipelines.bilstm import build_student, distill_bilstm
 from nlp_distill.pipelines.bilstm_config import TRAINING, BiLSTMDistillation, describe_student
 from nlp_distill.pipelines.fit_choice import Measured
 from nlp_distill.pipelines.fit_config import (
-    BiLSTMCandidate,
     Candidate,
     Conditions,
     FitTraining,
-    plan_bilstm,
+    TransformerCandidate,
     plan_transformer,
+    plan_word_student,
 )
 from nlp_distill.pipelines.fit_measure import make_task_text, score_exported, score_logits, write_form
 from nlp_distill.pipelines.scoring import score_teacher
@@ -34,7 +34,7 @@ from nlp_distill.pipelines.tinybert_config import INTERMEDIATE, PREDICTION, Tiny
 from nlp_distill.pipelines.transfer import list_sources
 from nlp_distill.results import collect_versions
 from nlp_distill.stages import read_finished, run_stage
-from nlp_distill.students import Shape, build_bilstm, count_parameters, student_from_teacher
+from nlp_distill.students import Shape, count_parameters, student_from_teacher
 from nlp_distill.subjects import TorchSubject, open_subject
 from nlp_distill.tasks import TaskData
 from nlp_distill.training import make_training_arguments
@@ -155,14 +155,8 @@ class FitStages:
         """The candidate with random weights, and its tokenizer."""
         config, seed = self._plan(name), self.training.seed
         if isinstance(config, BiLSTMDistillation):
-            task = self.data.task
             tokenizer, matrix = config.word_vectors.build(self.teacher, self.tokenizer, self._read_corpus())
-            sizes: dict[str, Any] = {
-                "hidden_size": config.hidden_size,
-                "pair": task.is_pair,
-                "embeddings": matrix,
-            }
-            return build_bilstm(tokenizer, task.labels, seed=seed, **sizes), tokenizer
+            return build_student(config, tokenizer, self.data.task, matrix, seed), tokenizer
         if config.general is None:
             return student_from_teacher(self.teacher, config.shape, random=True, seed=seed), self.tokenizer
         own = self.teacher.config
@@ -171,7 +165,7 @@ class FitStages:
         return student_from_teacher(general, None, random=True, seed=seed), self.tokenizer
 
     def _read_corpus(self):
-        """The texts that decide a BiLSTM's vocabulary."""
+        """The texts that decide the vocabulary of a BiLSTM or CNN."""
         for split in list_sources(self.data):
             for column in self.data.task.text_columns:
                 yield from getattr(self.data, split)[column]
@@ -251,8 +245,8 @@ class FitStages:
 
     def _plan(self, name: str) -> BiLSTMDistillation | TinyBERTDistillation:
         candidate = self.candidates[name]
-        if isinstance(candidate, BiLSTMCandidate):
-            return plan_bilstm(candidate, self.training, self.max_length)
+        if not isinstance(candidate, TransformerCandidate):
+            return plan_word_student(candidate, self.training, self.max_length)
         assert self.teacher_shape is not None, "transformers are refused where the teacher is none"
         return plan_transformer(candidate, self.teacher_shape, self.training, self.max_length)
 
@@ -279,8 +273,8 @@ class FitStages:
         return described | ({"general": self.starts[name]} if name in self.starts else {})
 
     def _describe_untrained(self, name: str) -> dict[str, Any]:
-        is_bilstm = isinstance(self.candidates[name], BiLSTMCandidate)
-        sources = list_sources(self.data) if is_bilstm else ()  # its vocabulary comes from the rows
+        reads_words = not isinstance(self.candidates[name], TransformerCandidate)
+        sources = list_sources(self.data) if reads_words else ()  # its vocabulary comes from the rows
         return {
             "candidate": self._describe_candidate(name),
             "runtime": self.conditions.runtime,

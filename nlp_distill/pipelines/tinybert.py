@@ -102,7 +102,7 @@ def distill_tinybert(
     if not hasattr(teacher.config, "num_hidden_layers"):
         raise InputError(
             f"the teacher is a {type(teacher).__name__}, which has no transformer layers that a student could learn "
-            "from; give one with a plain head (not a SAN head, not a BiLSTM)"
+            "from; give one with a plain head (not a SAN head, no BiLSTM or CNN)"
         )
     max_length = config.max_length or settings_for(task).max_length
     check_max_length(teacher, max_length)

@@ -3,7 +3,8 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from .bilstm import LARGE, SMALL, BiLSTMConfig, BiLSTMForSequenceClassification
-from .build import build_bilstm, count_parameters
+from .build import build_bilstm, build_cnn, count_parameters
+from .cnn import CNNConfig, CNNForSequenceClassification
 from .compact_bert import CompactBertConfig, CompactBertForSequenceClassification
 from .embeddings import embeddings_from_glove, embeddings_from_teacher
 from .from_teacher import (
@@ -18,9 +19,12 @@ from .from_teacher import (
 from .multitask import MultiTaskConfig, MultiTaskModel, TaskHead
 from .san import SANConfig, SANForSequenceClassification, SANHead
 from .vocabulary import trim_vocabulary, word_tokenizer
+from .word_student import WordStudent, WordStudentConfig
 
 AutoConfig.register(BiLSTMConfig.model_type, BiLSTMConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(BiLSTMConfig, BiLSTMForSequenceClassification, exist_ok=True)
+AutoConfig.register(CNNConfig.model_type, CNNConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(CNNConfig, CNNForSequenceClassification, exist_ok=True)
 AutoConfig.register(CompactBertConfig.model_type, CompactBertConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(
     CompactBertConfig, CompactBertForSequenceClassification, exist_ok=True
@@ -39,6 +43,8 @@ __all__ = [
     "TINYBERT_6",
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
+    "CNNConfig",
+    "CNNForSequenceClassification",
     "CompactBertConfig",
     "CompactBertForSequenceClassification",
     "MultiTaskConfig",
@@ -48,7 +54,10 @@ __all__ = [
     "SANHead",
     "Shape",
     "TaskHead",
+    "WordStudent",
+    "WordStudentConfig",
     "build_bilstm",
+    "build_cnn",
     "count_parameters",
     "embeddings_from_glove",
     "embeddings_from_teacher",

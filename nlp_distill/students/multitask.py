@@ -1,7 +1,7 @@
 """One encoder, one head a task: the model of MT-DNN (Liu et al. 2019, arXiv 1901.11504) and BAM (Clark et al. 2019).
 
-Every task is a complete classifier of the encoder's own kind (``BertForSequenceClassification``, the BiLSTM, a SAN
-head on BERT) whose trunk is the shared one. So a head computes here exactly what it computes alone, and
+Every task is a complete classifier of the encoder's own kind (``BertForSequenceClassification``, the BiLSTM, the
+CNN, a SAN head on BERT) whose trunk is the shared one. So a head computes here exactly what it computes alone, and
 ``for_task`` hands out a plain model.
 """
 
@@ -24,9 +24,10 @@ from data_augment.errors import InputError
 
 from .bilstm import BiLSTMConfig
 from .san import SANConfig, SANForSequenceClassification
+from .word_student import WordStudentConfig
 
 HEADS = ("plain", "san")
-BILSTM_TRUNK = ("embeddings", "static_embeddings", "embedding_dropout", "encoder")
+WORD_TRUNK = ("embeddings", "static_embeddings", "embedding_dropout", "encoder")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class MultiTaskModel(PreTrainedModel):
         classifiers = [make_classifier(encoder, task) for task in self.tasks]
         plain = (c for c in classifiers if not isinstance(c, SANForSequenceClassification))
         found = find_trunk(next(plain, classifiers[0]))
-        # A transformer is one module, which every class calls otherwise; a BiLSTM's parts keep their names.
+        # A transformer is one module, which every class calls otherwise; the parts of a BiLSTM or CNN keep their names.
         self.trunk = nn.ModuleDict(found if len(found) > 1 else {"encoder": next(iter(found.values()))})
         self.heads = nn.ModuleDict()
         for task, classifier in zip(self.tasks, classifiers, strict=True):
@@ -206,7 +207,7 @@ class MultiTaskModel(PreTrainedModel):
         """A plain sequence-classification model of one task, with weights of its own.
 
         It gives the logits that this model gives for the task, and loads with
-        ``AutoModelForSequenceClassification`` (a SAN head or a BiLSTM after ``import nlp_distill.students``).
+        ``AutoModelForSequenceClassification`` (a SAN head, a BiLSTM or a CNN after ``import nlp_distill.students``).
         """
         return copy.deepcopy(self.get_classifier(task))
 
@@ -253,7 +254,7 @@ def make_classifier(encoder: PreTrainedConfig, task: TaskHead) -> PreTrainedMode
     """A classifier of the encoder's kind with random weights and the head that the task wants.
 
     Raises:
-        InputError: for a SAN head on a BiLSTM, which has no states to attend to.
+        InputError: for a SAN head on a BiLSTM or CNN, which have no states to attend to.
     """
     names = dict(enumerate(task.labels)) or {0: "LABEL_0"}
     labels: dict[str, Any] = {
@@ -262,16 +263,17 @@ def make_classifier(encoder: PreTrainedConfig, task: TaskHead) -> PreTrainedMode
         "problem_type": "single_label_classification" if task.labels else "regression",
     }
     if task.head == "san":
-        if isinstance(encoder, BiLSTMConfig):
+        if isinstance(encoder, WordStudentConfig):
+            kind = "BiLSTM" if isinstance(encoder, BiLSTMConfig) else "CNN"
             raise InputError(
-                "a BiLSTM has no SAN head: it returns one state a text; give the task a plain head"
+                f"a {kind} has no SAN head: it returns one state a text; give the task a plain head"
             )
         return SANForSequenceClassification(SANConfig(encoder=encoder.to_dict(), **labels))
     config = copy.deepcopy(encoder)
     config.num_labels = task.num_labels
     for name, value in labels.items():
         setattr(config, name, value)
-    if isinstance(config, BiLSTMConfig):
+    if isinstance(config, WordStudentConfig):
         config.pair = task.is_pair
     return AutoModelForSequenceClassification.from_config(config)
 
@@ -279,7 +281,7 @@ def make_classifier(encoder: PreTrainedConfig, task: TaskHead) -> PreTrainedMode
 def find_trunk(classifier: nn.Module) -> dict[str, nn.Module]:
     """The children of a classifier that are no head, by name."""
     prefix = str(classifier.base_model_prefix)
-    names = (prefix,) if prefix else BILSTM_TRUNK
+    names = (prefix,) if prefix else WORD_TRUNK
     children: Mapping[str, nn.Module] = dict(classifier.named_children())
     return {name: children[name] for name in names if name in children}
 

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from data_augment.errors import InputError
 
-from .bilstm import classification_loss
+from .word_student import classification_loss
 
 TURNS = 5  # MT-DNN, section 3
 PREDICTION_DROPOUT = 0.1  # MT-DNN, section 4.2

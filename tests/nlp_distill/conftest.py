@@ -134,14 +134,18 @@ def teacher_folder(fine_tune, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def distill_arguments(data_options, teacher_folder):
-    """``distill_arguments(output, *more)``: a tiny BiLSTM from the teacher in an epoch; later options win."""
+    """``distill_arguments(output, *more)``: a tiny BiLSTM from the teacher in an epoch; later options win.
 
-    def list_arguments(output, *more, teacher=teacher_folder, data=data_options):
-        student = ["--hidden-size", 6, "--head-size", 5, "--n-iter", 1]
+    ``kind="cnn"`` makes it a CNN.
+    """
+
+    def list_arguments(output, *more, teacher=teacher_folder, data=data_options, kind="bilstm"):
+        sizes = {"bilstm": ["--hidden-size", 6, "--head-size", 5], "cnn": ["--filters", 4, "--widths", 2, 3]}
+        student = [*sizes[kind], "--n-iter", 1]
         student += [] if "--glove-file" in more else ["--embedding-size", 8]
         training = ["--num-train-epochs", 1, *MAX_LENGTH, "--pos-tagger", "textblob"]
         options = [*data, "--teacher", teacher, "--output", output, *student, *training, *more]
-        return ["distill", "bilstm", *map(str, options)]
+        return ["distill", kind, *map(str, options)]
 
     return list_arguments
 

@@ -30,6 +30,7 @@ COMMANDS = [
     ["finetune"],
     ["label"],
     ["distill", "bilstm"],
+    ["distill", "cnn"],
     ["distill", "general"],
     ["distill", "tinybert"],
     ["distill", "mt-dnn"],
@@ -406,6 +407,30 @@ def test_one_result_file_is_published_for_each_student_and_seed(distilled: Disti
             for seed in (0, 1)
         ]
         assert distilled.results["models"][arm]["scores"] == scores
+
+
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_a_cnn_is_distilled_in_the_same_way(
+    distill, data_options, own_files: Path, teacher_folder, tmp_path: Path, is_pair: bool
+) -> None:
+    pair = ["--text-pair-column", "second"] if is_pair else []
+    options = ["--results-dir", tmp_path / "published", "--embedding-channels", 2]
+    assert distill(tmp_path / "run", *options, kind="cnn", data=[*data_options, *pair]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert set(results["models"]) == {"teacher", "student_without_teacher", "student"}
+    config = results["config"]
+    assert (config["filters"], config["widths"], config["dropout"]) == (4, [2, 3], 0.5)
+    assert "hidden_size" not in config and "head_size" not in config and "cnn" not in config
+    files = sorted(path.relative_to(tmp_path / "published") for path in tmp_path.glob("published/**/*.json"))
+    assert list(map(str, files)) == ["cnn_distilled/mine/0.json", "cnn_without_teacher/mine/0.json"]
+    folder = tmp_path / "run" / "student-seed0"
+    student = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert type(student).__name__ == "CNNForSequenceClassification" and student.config.pair == is_pair
+    assert student.config.widths == [2, 3] and student.config.embedding_channels == 2
+    assert "import nlp_distill.students" in (folder / "README.md").read_text(encoding="utf-8")
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert distill(tmp_path / "run", *options, kind="cnn", data=[*data_options, *pair]) == 0  # reused
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_transfer_set_is_labelled_by_the_teacher_row_by_row(

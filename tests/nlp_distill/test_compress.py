@@ -30,6 +30,13 @@ def compress(run_cli, data_options, teacher_folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def cnn_folder(distill, tmp_path_factory):
+    output = tmp_path_factory.mktemp("cnn") / "run"
+    assert distill(output, "--no-baseline", kind="cnn") == 0
+    return output / "student-seed0"
+
+
+@pytest.fixture(scope="module")
 def bilstm_folder(distill, tmp_path_factory):
     output = tmp_path_factory.mktemp("bilstm") / "run"
     assert distill(output, "--no-baseline") == 0
@@ -166,11 +173,13 @@ def test_copies_and_unlabelled_rows_are_distilled_on(compress, own_files, tmp_pa
     assert pq.read_metadata(tmp_path / "run" / "labels" / "labelled.parquet").num_rows > 40 + 15
 
 
-def test_a_bilstm_is_trimmed_factorised_pruned_and_exported(compress, bilstm_folder, tmp_path):
+@pytest.mark.parametrize("kind", ["BiLSTM", "CNN"])
+def test_a_bilstm_or_cnn_is_trimmed_factorised_pruned_and_exported(request, compress, kind, tmp_path):
+    folder = request.getfixturevalue(f"{kind.lower()}_folder")
     options = ["--trim-vocabulary", "--factorise-embeddings", 3, "--prune-magnitude", 0.5]
-    assert compress(*options, student=bilstm_folder) == 0
+    assert compress(*options, student=folder) == 0
     model, _ = load(tmp_path / "run" / "model")
-    assert type(model).__name__ == "BiLSTMForSequenceClassification" and model.config.embedding_size == 3
+    assert type(model).__name__ == f"{kind}ForSequenceClassification" and model.config.embedding_size == 3
     finished = json.loads((tmp_path / "run" / "prune-magnitude" / "stage_finished.json").read_text())
     assert finished["inputs"]["training"]["load_best_model_at_end"] is False
 
@@ -247,12 +256,14 @@ def test_wrong_input_gets_one_line(compress, tmp_path, capsys, name):
 
 
 def test_students_that_cannot_be_cut_so_are_refused(
-    compress, bilstm_folder, teacher_folder, own_files, tmp_path, capsys
+    compress, bilstm_folder, cnn_folder, teacher_folder, own_files, tmp_path, capsys
 ):
     assert compress("--prune-heads", 1, student=bilstm_folder) == 2
     assert "--prune-heads works with models of the types bert" in one_line(capsys)
     assert compress("--prune-ffn", 0.5, student=bilstm_folder) == 2
     assert "this one is a nlp-distill-bilstm, so leave it out" in one_line(capsys)
+    assert compress("--prune-heads", 1, student=cnn_folder) == 2
+    assert "this one is a nlp-distill-cnn, so leave it out" in one_line(capsys)
     assert compress("--prune-ffn", 0.5, student=own_files) == 2
     assert "is a folder without a config.json" in one_line(capsys)
     turned = tmp_path / "turned"

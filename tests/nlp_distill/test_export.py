@@ -25,6 +25,8 @@ from nlp_distill.runtime import Classifier
 from nlp_distill.students import (
     BiLSTMConfig,
     BiLSTMForSequenceClassification,
+    CNNConfig,
+    CNNForSequenceClassification,
     CompactBertConfig,
     CompactBertForSequenceClassification,
     MultiTaskModel,
@@ -56,6 +58,9 @@ def build(kind, tokenizer, make_bert):
         shape = TINY | {"num_attention_heads": 3, "head_size": 4, "embedding_size": 6}
         config = CompactBertConfig(initializer_range=0.2, **shape, **size)
         return CompactBertForSequenceClassification(config)
+    if "cnn" in kind:
+        shape = {"embedding_size": 8, "filters": 8, "ignored_token_ids": [2, 3]}
+        return CNNForSequenceClassification(CNNConfig(pair="pair" in kind, **shape, **size))
     shape = {"embedding_size": 8, "hidden_size": 8, "head_size": 8, "ignored_token_ids": [2, 3]}
     return BiLSTMForSequenceClassification(BiLSTMConfig(pair="pair" in kind, **shape, **size))
 
@@ -85,7 +90,9 @@ def torch_logits(folder, texts):
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "bilstm", "compact bert"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "electra", "distilbert", "bilstm", "cnn", "compact bert"]
+)
 def test_every_student_answers_from_its_file_as_in_torch(save, run_cli, tmp_path, kind):
     student, output = save(kind), tmp_path / "exported"
     assert run_cli("export", student, "--output", output) == 0
@@ -111,7 +118,7 @@ def test_a_second_export_in_one_process_reads_texts_of_any_length_too(save, run_
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["bert", "bilstm pair"])
+@pytest.mark.parametrize("kind", ["bert", "bilstm pair", "cnn pair"])
 def test_pairs_keep_their_sides(save, run_cli, tmp_path, kind):
     student, output = save(kind), tmp_path / "exported"
     rows = tmp_path / "rows.jsonl"
@@ -129,7 +136,7 @@ def test_pairs_keep_their_sides(save, run_cli, tmp_path, kind):
 
 
 @pytest.mark.parametrize("quantize", ["int8-dynamic", "int8-static"])
-@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+@pytest.mark.parametrize("kind", ["bert", "bilstm", "cnn"])
 def test_int8_is_smaller_and_answers_nearly_the_same(save, run_cli, tmp_path, kind, quantize):
     student = save(kind)
     rows = tmp_path / "rows.jsonl"
@@ -190,8 +197,32 @@ def test_a_bilstm_is_one_operator_and_reads_empty_texts(save, run_cli, tmp_path,
     np.testing.assert_allclose(alone, expected, atol=tolerance)
 
 
+@pytest.mark.parametrize("quantize", ["none", "int8-dynamic"])
+def test_a_cnn_multiplies_windows_and_reads_short_and_empty_texts(save, run_cli, tmp_path, quantize):
+    student, output = save("cnn"), tmp_path / "exported"
+    assert run_cli("export", student, "--output", output, "--quantize", quantize) == 0
+    operators = _list_operators(output)
+    assert not [name for name in operators if "Conv" in name]  # slow in int8
+    if quantize != "none":  # one of each width, and the classifier's
+        assert len([name for name in operators if "MatMulInteger" in name]) == 4 and "MatMul" not in operators
+    texts = ["", *TEXTS, "good " * 60]
+    tolerance = 1e-4 if quantize == "none" else 0.05
+    expected = torch_logits(student, texts)
+    np.testing.assert_allclose(Classifier(output).compute_logits(texts), expected, atol=tolerance)
+    alone = np.concatenate([Classifier(output).compute_logits([text]) for text in texts])
+    np.testing.assert_allclose(alone, expected, atol=tolerance)
+
+
 @pytest.mark.parametrize(
-    ("kind", "is_pair"), [("bilstm pair", True), ("bilstm", False), ("bert", None), ("distilbert", None)]
+    ("kind", "is_pair"),
+    [
+        ("cnn pair", True),
+        ("cnn", False),
+        ("bilstm pair", True),
+        ("bilstm", False),
+        ("bert", None),
+        ("distilbert", None),
+    ],
 )
 def test_without_a_sample_models_are_compared_on_what_they_read(
     save, run_cli, tmp_path, monkeypatch, kind, is_pair
@@ -258,7 +289,7 @@ def test_a_task_of_a_multi_task_model_is_exported_alone(make_bert, tokenizer, ru
     np.testing.assert_allclose(Classifier(tmp_path / "out").compute_logits(TEXTS), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+@pytest.mark.parametrize("kind", ["bert", "bilstm", "cnn", "cnn pair"])
 def test_an_exported_program_answers_in_torch(save, run_cli, tmp_path, capsys, kind):
     assert run_cli("export", save(kind), "--output", tmp_path / "out", "--format", "exported-program") == 0
     assert (tmp_path / "out" / "model.pt2").exists() and "100.0% of the answers" in capsys.readouterr().out

@@ -27,14 +27,15 @@ from nlp_distill.pipelines.fit_choice import (
 from nlp_distill.pipelines.fit_config import (
     BiLSTMCandidate,
     Budget,
+    CNNCandidate,
     FitTraining,
     TransformerCandidate,
     choose_relation_heads,
     default_candidates,
     join_candidates,
     parse_candidate,
-    plan_bilstm,
     plan_transformer,
+    plan_word_student,
 )
 from nlp_distill.pipelines.fit_measure import make_task_text
 from nlp_distill.runtime import Classifier
@@ -73,6 +74,13 @@ def test_a_bilstm_is_units_and_perhaps_an_embedding_size():
     assert parse_candidate(" BiLSTM:300:50 ", MINILM) == BiLSTMCandidate("bilstm:300:50", 300, 50)
 
 
+def test_a_cnn_is_filters_and_perhaps_an_embedding_size():
+    assert parse_candidate("cnn:100", None) == CNNCandidate("cnn:100", 100, 150)
+    assert parse_candidate("CNN:50:64", MINILM) == CNNCandidate("cnn:50:64", 50, 64)
+    config = plan_word_student(CNNCandidate("cnn:50:64", 50, 64), FitTraining(), 32)
+    assert config.cnn.filters == 50 and config.dropout == 0.5 and config.word_vectors.size == 64
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -91,6 +99,9 @@ def test_a_bilstm_is_units_and_perhaps_an_embedding_size():
         ("3x312:12:2000", "is larger than the teacher"),
         ("bilstm:0", "the units of bilstm:0 is 0"),
         ("bilstm:64:0", "the embedding size of bilstm:64:0 is 0"),
+        ("cnn", "is no shape"),
+        ("cnn:0", "the filters of cnn:0 is 0"),
+        ("cnn:9:0", "the embedding size of cnn:9:0 is 0"),
         ("bilstm:99999999999", "from 1 to 4096"),
     ],
 )
@@ -129,7 +140,7 @@ def test_a_general_student_takes_the_place_of_its_shape_and_nothing_is_there_twi
 
 def test_the_baseline_has_twice_the_epochs_of_the_student():
     training = FitTraining(training={"num_train_epochs": 5.0})
-    bilstm = plan_bilstm(BiLSTMCandidate("bilstm:8", 8), training, 32)
+    bilstm = plan_word_student(BiLSTMCandidate("bilstm:8", 8), training, 32)
     assert bilstm.training["num_train_epochs"] == 5 and bilstm.baseline_training["num_train_epochs"] == 10
     small = plan_transformer(parse_candidate("2x128", MINILM), MINILM, training, 32)
     assert small.prediction_training["num_train_epochs"] == 5 and small.baseline_epochs == 10
@@ -532,6 +543,16 @@ def test_another_runtime_exports_again_and_trains_nothing(fit, fixed_times, tmp_
     assert fit(*options, runtime="onnx") == 0
     assert list_trained(tmp_path / "run") == before and fixed_times == [2, 2]
     assert (tmp_path / "run" / "shipped" / "bilstm-6-8-onnx" / "model.onnx").exists()
+
+
+def test_a_cnn_is_found_and_shipped(fit, fixed_times, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    options = ["--latency-ms", 1.5, "--max-drop", 100, "--shapes", "cnn:4:8"]
+    assert fit(*options, runtime="onnx-int8") == 0
+    results, rows = read(tmp_path / "run")
+    assert results["chosen"] == "cnn:4:8" and {"teacher", "cnn:4:8, without the teacher"} < set(rows)
+    assert 0 <= rows["cnn:4:8"]["test"] <= 1 and len(Classifier(results["path"])(["a good film"])) == 1
 
 
 def test_pairs_and_regressions_find_their_student(

@@ -15,7 +15,12 @@ from transformers import (
 
 from data_augment.errors import InputError
 from nlp_distill.optim import layerwise_groups, measure_depths
-from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
+from nlp_distill.students import (
+    BiLSTMConfig,
+    BiLSTMForSequenceClassification,
+    CNNConfig,
+    CNNForSequenceClassification,
+)
 
 TINY = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 20}
 
@@ -72,14 +77,21 @@ def test_every_parameter_of_a_12_layer_bert_has_the_papers_multiplier():
             3,
             "classifier",
         ),
+        (
+            lambda: CNNForSequenceClassification(CNNConfig(vocab_size=20, embedding_size=4, filters=2)),
+            3,
+            "classifier",
+        ),
     ],
-    ids=["roberta", "electra", "distilbert", "bilstm"],
+    ids=["roberta", "electra", "distilbert", "bilstm", "cnn"],
 )
 def test_other_encoders_run_from_the_head_to_the_embeddings(model, deepest, heads):
     depths = dict(measure_depths(model()))
     assert {depth for name, depth in depths.items() if "embeddings" in name} == {deepest}
     assert {depth for name, depth in depths.items() if heads in name} == {0}
-    between = {depth for name, depth in depths.items() if "layer." in name or "lstm" in name}
+    between = {
+        depth for name, depth in depths.items() if "layer." in name or "lstm" in name or "windows" in name
+    }
     assert between == set(range(2, deepest))
 
 

@@ -11,7 +11,7 @@ from nlp_distill.cli import build_parser
 from nlp_distill.commands.bilstm import configure_bilstm
 from nlp_distill.objectives import HardLabels, LogitRegression
 from nlp_distill.pipelines import bilstm, demo, finetune, transfer
-from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, TransferSetConfig
+from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, CNNShape, TransferSetConfig, plan_cnn
 from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
 from nlp_distill.schedules import value_at
 from nlp_distill.stages import FINISHED
@@ -49,6 +49,12 @@ def test_the_bilstm_defaults_are_those_of_tang_et_al() -> None:
     )
     assert config.word_vectors == TeacherWordPieces(300)  # 300 numbers a word, as the paper's word2vec
     assert config.baseline and config.seeds == (0,) and config.training == {} == config.baseline_training
+
+
+def test_the_cnn_defaults_are_those_of_kim() -> None:
+    config = plan_cnn()
+    assert config.cnn == CNNShape(filters=100, widths=(3, 4, 5)) and config.dropout == 0.5  # section 3.1
+    assert config == BiLSTMDistillation(cnn=CNNShape(), dropout=0.5)  # all else as for the BiLSTM
 
 
 def test_the_transfer_set_defaults_are_those_of_tang_et_al() -> None:
@@ -102,6 +108,12 @@ def test_the_demo_is_the_same_pipeline_on_a_smaller_budget(full: bool) -> None:
         lambda: BiLSTMDistillation(hidden_size=True),
         lambda: BiLSTMDistillation(head_size=0),
         lambda: BiLSTMDistillation(embedding_channels=3),
+        lambda: CNNShape(filters=0),
+        lambda: CNNShape(widths=()),
+        lambda: CNNShape(widths=(3, 0)),
+        lambda: CNNShape(widths=(3, 3)),
+        lambda: plan_cnn(hidden_size=300),
+        lambda: plan_cnn(head_size=5),
         lambda: BiLSTMDistillation(dropout=1.0),
         lambda: BiLSTMDistillation(hard_weight=-0.1),
         lambda: BiLSTMDistillation(seeds=()),

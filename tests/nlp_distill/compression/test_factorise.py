@@ -8,7 +8,7 @@ import nlp_distill.students  # noqa: F401  registers the compact BERT
 from data_augment.errors import InputError
 from nlp_distill.compression.factorise import factorise_embeddings
 from nlp_distill.compression.prune_structured import prune_heads, prune_units
-from nlp_distill.students import CompactBertConfig, build_bilstm, count_parameters
+from nlp_distill.students import CompactBertConfig, build_bilstm, build_cnn, count_parameters
 from nlp_distill.students.compact_bert import CompactBertForSequenceClassification
 
 TEXTS = ["a good film", "the plot was not very good", "never bad it is a dull story"]
@@ -23,6 +23,12 @@ def answer(model, tokenizer):
 def bilstm(tokenizer):
     matrix = torch.randn(len(tokenizer), 12, generator=torch.Generator().manual_seed(0))
     return build_bilstm(tokenizer, ("bad", "good"), embeddings=matrix, hidden_size=6, head_size=5)
+
+
+@pytest.fixture
+def cnn(tokenizer):
+    matrix = torch.randn(len(tokenizer), 12)
+    return build_cnn(tokenizer, ("bad", "good"), embeddings=matrix, filters=6, widths=(1, 3))
 
 
 def test_a_bert_at_full_rank_gives_the_same_logits(make_bert, tokenizer, tmp_path):
@@ -51,15 +57,17 @@ def test_below_full_rank_it_is_the_nearest_matrix_of_that_rank(make_bert):
     assert after[1] == before[1] + 5 * 16  # the projection is no table
 
 
-def test_a_bilstm_stays_one_and_is_exact_at_full_rank(bilstm, tokenizer, tmp_path):
-    full = factorise_embeddings(bilstm, 12)
-    torch.testing.assert_close(answer(full, tokenizer), answer(bilstm, tokenizer), rtol=0, atol=1e-5)
-    low = factorise_embeddings(bilstm, 4)
-    assert type(low) is type(bilstm) and low.config.embedding_size == 4
+@pytest.mark.parametrize("kind", ["bilstm", "cnn"])
+def test_a_bilstm_or_cnn_stays_one_and_is_exact_at_full_rank(request, kind, tokenizer, tmp_path):
+    student = request.getfixturevalue(kind)
+    full = factorise_embeddings(student, 12)
+    torch.testing.assert_close(answer(full, tokenizer), answer(student, tokenizer), rtol=0, atol=1e-5)
+    low = factorise_embeddings(student, 4)
+    assert type(low) is type(student) and low.config.embedding_size == 4
     low.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(answer(loaded, tokenizer), answer(low, tokenizer))
-    assert not torch.allclose(answer(low, tokenizer), answer(bilstm, tokenizer), atol=1e-4)
+    assert not torch.allclose(answer(low, tokenizer), answer(student, tokenizer), atol=1e-4)
 
 
 def test_factorised_models_can_be_cut_further_in_any_order(make_bert, tokenizer):
@@ -101,9 +109,10 @@ def test_kinds_that_have_no_such_form_are_refused(tokenizer):
     electra = ElectraForSequenceClassification(ElectraConfig(vocab_size=20, embedding_size=8, **shape))
     with pytest.raises(InputError, match="--factorise-embeddings works with .*a electra"):
         factorise_embeddings(electra, 4)
-    two = build_bilstm(tokenizer, ("bad", "good"), embedding_size=8, embedding_channels=2)
-    with pytest.raises(InputError, match="frozen channel of a BiLSTM"):
-        factorise_embeddings(two, 4)
+    for make in (build_bilstm, build_cnn):
+        two = make(tokenizer, ("bad", "good"), embedding_size=8, embedding_channels=2)
+        with pytest.raises(InputError, match="frozen channel of a BiLSTM or CNN"):
+            factorise_embeddings(two, 4)
 
 
 @pytest.mark.parametrize("sizes", [{"head_size": 0}, {"embedding_size": 0}, {"num_attention_heads": 5}])

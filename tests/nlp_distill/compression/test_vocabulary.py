@@ -19,7 +19,7 @@ from transformers import (
 
 from data_augment.errors import InputError
 from nlp_distill.compression.vocabulary import trim_model
-from nlp_distill.students import build_bilstm, word_tokenizer
+from nlp_distill.students import build_bilstm, build_cnn, word_tokenizer
 
 TEXTS = ["a good film", "the plot was not very good", "a filmy zzz story", "never bad [MASK] it is"]
 SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 2}
@@ -37,7 +37,8 @@ def build(kind, make_bert, tokenizer):
         return DistilBertForSequenceClassification(DistilBertConfig(**shape, **size))
     channels = 2 if "two" in kind else 1
     matrix = torch.randn(len(tokenizer), 8)
-    return build_bilstm(tokenizer, ("bad", "good"), embeddings=matrix, embedding_channels=channels)
+    make = build_cnn if "cnn" in kind else build_bilstm
+    return make(tokenizer, ("bad", "good"), embeddings=matrix, embedding_channels=channels)
 
 
 def encode(tokenizer, texts, kind):
@@ -47,7 +48,9 @@ def encode(tokenizer, texts, kind):
     return encoded
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert", "bilstm", "bilstm of two channels"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "electra", "distilbert", "bilstm", "bilstm of two channels", "cnn of two channels"]
+)
 def test_logits_on_the_corpus_are_the_same_to_the_bit(make_bert, tokenizer, kind, tmp_path):
     model = build(kind, make_bert, tokenizer).eval()
     trimmed, own = trim_model(model, tokenizer, TEXTS)

@@ -22,6 +22,8 @@ from nlp_distill.encoding import encode_rows
 from nlp_distill.students import (
     BiLSTMConfig,
     BiLSTMForSequenceClassification,
+    CNNConfig,
+    CNNForSequenceClassification,
     MultiTaskModel,
     SANForSequenceClassification,
     SANHead,
@@ -48,6 +50,8 @@ def build(kind, tokenizer):
         return DistilBertForSequenceClassification(
             DistilBertConfig(dim=16, hidden_dim=16, n_heads=2, n_layers=2, **size)
         )
+    if kind == "cnn":
+        return CNNForSequenceClassification(CNNConfig(embedding_size=8, filters=4, **size))
     return BiLSTMForSequenceClassification(BiLSTMConfig(embedding_size=8, hidden_size=8, head_size=8, **size))
 
 
@@ -61,7 +65,7 @@ def batch(make_rows, tokenizer):
     return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
-@pytest.fixture(params=["bert", "roberta", "electra", "distilbert", "bilstm", "bert with san"])
+@pytest.fixture(params=["bert", "roberta", "electra", "distilbert", "bilstm", "cnn", "bert with san"])
 def model(request, make_bert, tokenizer):
     kind = request.param
     tasks = [TASKS[0], SAN, TASKS[2]] if "san" in kind else TASKS
@@ -166,6 +170,8 @@ def test_models_that_cannot_be_are_refused(make_bert, tokenizer):
         MultiTaskModel.from_encoder(make_bert(), [TASKS[0], TASKS[0]])
     with pytest.raises(InputError, match="a BiLSTM has no SAN head"):
         MultiTaskModel.from_encoder(build("bilstm", tokenizer), [SAN])
+    with pytest.raises(InputError, match="a CNN has no SAN head"):
+        MultiTaskModel.from_encoder(build("cnn", tokenizer), [SAN])
     with pytest.raises(InputError, match="no task 'mnli'; it has films, entailment"):
         MultiTaskModel.from_encoder(make_bert(), TASKS).for_task("mnli")
 
