@@ -385,6 +385,11 @@ def add_baseline_options(student) -> None:
         metavar="N",
         help="epochs of the student without the teacher (default: as many); fewer rows may want more of them",
     )
+    add_seed_options(student)
+
+
+def add_seed_options(student) -> None:
+    """Seeds, and the rates of the students without the teacher."""
     student.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
     )
@@ -626,19 +631,7 @@ def add_tagger_options(parser: argparse.ArgumentParser) -> None:
     student.add_argument("--soft-weight", type=float, default=1.0, help="of the soft targets (default: 1)")
     student.add_argument("--hard-weight", type=float, default=1.0, help="of the tags (default: 1)")
     student.add_argument("--max-length", type=int, default=128, help="tokens a sentence (default: 128)")
-    student.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="one student per seed (default: 0)"
-    )
-    student.add_argument(
-        "--baseline-learning-rates",
-        type=float,
-        nargs="+",
-        metavar="LR",
-        help="rates to try for the student without the teacher; the best on validation is taken",
-    )
-    student.add_argument(
-        "--no-baseline", action="store_true", help="skip the same student trained on the tags alone"
-    )
+    add_seed_options(student)
     add_common_options(parser)
 
 
