@@ -100,6 +100,7 @@ class DistillationCollator:
         self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        rows = fill_token_labels(rows)
         batch: dict[str, Any] = self._pad(rows, self.tokenizer, prefix="")
         if f"{TEACHER_PREFIX}input_ids" in rows[0]:
             batch |= self._pad(rows, self.teacher_tokenizer, prefix=TEACHER_PREFIX)
@@ -113,9 +114,7 @@ class DistillationCollator:
                 [row[TEACHER_STATES] for row in rows], batch["attention_mask"]
             )
         label_name = next((name for name in ("labels", "label") if name in rows[0]), None)
-        if label_name and np.ndim(rows[0][label_name]):  # one a token, padded above
-            return batch
-        if label_name:
+        if label_name and "labels" not in batch:  # else they are one a token, padded above
             batch["labels"] = collate_labels([row[label_name] for row in rows])
         return batch
 
@@ -139,6 +138,16 @@ class DistillationCollator:
                 padded[real] = np.concatenate([row[prefix + name] for row in rows])
                 batch[prefix + name] = torch.from_numpy(padded)
         return batch
+
+
+def fill_token_labels(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Rows of a token classifier, those without labels with -100 at every token; any others as they are."""
+    if not any(row.get("labels") is not None and np.ndim(row["labels"]) for row in rows):
+        return rows
+    return [
+        {**row, "labels": [UNLABELLED] * len(row["input_ids"])} if row["labels"] is None else row
+        for row in rows
+    ]
 
 
 def collate_states(states: Sequence[Mapping[str, np.ndarray]], mask: Tensor) -> dict[str, Tensor]:

@@ -121,14 +121,16 @@ class Tagger:
         self.labels: list[str] = self.settings["labels"]
         self.batch_size = batch_size
 
-    def __call__(self, texts: Sequence[str]) -> list[list[dict]]:
+    def __call__(self, texts: Sequence[str | list[str]]) -> list[list[dict]]:
         """Each text's words with their place, likeliest label and its probability.
 
-        A word is what the tokenizer takes for one, so that punctuation stands alone; its first piece decides, as in
-        training. Words beyond the tokens that the model reads are left out.
+        A word is what the tokenizer takes for one, so that punctuation stands alone (and ``U.N.`` is four); its first
+        piece decides, as in training. A text that comes as a list of words, split as the training's rows were, keeps
+        them. Words beyond the tokens that the model reads are left out.
 
         Returns:
-            For each text a list of ``{"word", "start", "end", "label", "score"}``; ``text[start:end]`` is the word.
+            For each text a list of ``{"word", "start", "end", "label", "score"}``; ``text[start:end]`` is the word, of
+            a list ``" ".join(words)[start:end]``.
         """
         encoded = self._encode(texts)
         return [
@@ -136,23 +138,26 @@ class Tagger:
             for text, one, logits in zip(texts, encoded, self._run(encoded), strict=True)
         ]
 
-    def compute_logits(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def compute_logits(self, texts: Sequence[str | list[str]]) -> list[np.ndarray]:
         """The model's raw outputs for each text: (tokens, labels) float32, special tokens included.
 
         Raises:
-            TypeError: for what is no string.
+            TypeError: for what is neither a string nor a list of strings.
             ValueError: for a string that is no Unicode text.
         """
         return self._run(self._encode(texts))
 
-    def _encode(self, texts: Sequence[str]) -> list:
+    def _encode(self, texts: Sequence[str | list[str]]) -> list:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
         for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"a text is a string, not {text!r}")
-            check_unicode(text)
-        return self.tokenizer.encode_batch(list(texts))
+            for part in text if isinstance(text, list) else [text]:
+                if not isinstance(part, str):
+                    raise TypeError(f"a text is a string, or a list of words, not {text!r}")
+                check_unicode(part)
+        if all(isinstance(text, str) for text in texts):
+            return self.tokenizer.encode_batch(list(texts))
+        return [self.tokenizer.encode(text, is_pretokenized=isinstance(text, list)) for text in texts]
 
     def _run(self, encoded: list) -> list[np.ndarray]:
         logits: list[np.ndarray] = [np.empty(0)] * len(encoded)
@@ -164,12 +169,19 @@ class Tagger:
                 logits[index] = row[: len(encoded[index].ids)]
         return logits
 
-    def _describe_words(self, text: str, encoded, logits: np.ndarray) -> list[dict]:
+    def _describe_words(self, text: str | list[str], encoded, logits: np.ndarray) -> list[dict]:
+        spans = encoded.offsets
+        if isinstance(text, list):  # a piece's place is counted from the begin of its word
+            begins = np.cumsum([0, *(len(word) + 1 for word in text)]).tolist()
+            spans = [
+                (begins[i], begins[i] + len(text[i])) if i is not None else (0, 0) for i in encoded.word_ids
+            ]
+            text = " ".join(text)
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exponents / exponents.sum(axis=1, keepdims=True)
         words: list[dict] = []
         before = None
-        for (start, end), word, row in zip(encoded.offsets, encoded.word_ids, probabilities, strict=True):
+        for (start, end), word, row in zip(spans, encoded.word_ids, probabilities, strict=True):
             if word is not None and word == before:
                 words[-1]["end"] = end
             elif word is not None:

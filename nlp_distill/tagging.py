@@ -205,7 +205,13 @@ def encode_sentences(
 
 
 def predict_tags(model: PreTrainedModel, tokenizer: Any, rows: EncodedRows) -> list[np.ndarray]:
-    """The likeliest label of every word that was not cut, by sentence: (words,) indices each."""
+    """The likeliest label of every word that was not cut, by sentence: (words,) indices each.
+
+    The model is put in eval mode and its gradients are stopped.
+
+    Raises:
+        InputError: for answers that are no numbers.
+    """
     teacher, collator = Teacher(model), DistillationCollator(tokenizer)
     found: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(rows)
     for indices in plan_batches(rows.lengths, BATCH_TOKENS):
@@ -215,7 +221,13 @@ def predict_tags(model: PreTrainedModel, tokenizer: Any, rows: EncodedRows) -> l
             for name, value in batch.items()
             if name not in ("labels", TOKEN_MASK)
         }
-        answers = teacher.run(inputs)["logits"].argmax(dim=-1).cpu()
+        logits = teacher.run(inputs)["logits"]
+        if not logits.isfinite().all():
+            raise InputError(
+                f"{model.config.name_or_path or 'the model'} answers with NaN or infinity; check its weights, or train "
+                "it at a lower learning rate"
+            )
+        answers = logits.argmax(dim=-1).cpu()
         for place, row in enumerate(indices):
             found[int(row)] = answers[place][batch[TOKEN_MASK][place].bool()].numpy()
     return found

@@ -29,7 +29,7 @@ class OverTokens(Objective):
 
     Raises:
         ValueError: for an objective that reads hidden states or attention: those are compared token by token anyway,
-            so add it beside.
+            so add it beside; at a batch, for a teacher that reads other tokens.
 
     Example:
         >>> OverTokens(SoftTargets(2.0) + HardLabels())  # doctest: +SKIP
@@ -53,6 +53,7 @@ class OverTokens(Objective):
             logits = teacher_outputs["logits"]
             if logits.dim() == 4:  # (batch, teachers, seq, classes)
                 logits = logits.transpose(1, 2)
+            _check_same_tokens(counted, logits)
             other = TokenClassifierOutput(logits=logits[counted])
         picked: dict[str, Any] = {}
         if "labels" in batch:
@@ -62,3 +63,12 @@ class OverTokens(Objective):
             nothing = student_outputs["logits"].sum() * 0
             return dict.fromkeys(terms, nothing)
         return terms
+
+
+def _check_same_tokens(counted: Tensor, teacher_logits: Tensor) -> None:
+    if teacher_logits.shape[:2] != counted.shape:
+        raise ValueError(
+            f"the teacher's logits are {tuple(teacher_logits.shape)} and the student's tokens {tuple(counted.shape)}; "
+            "token by token only a teacher that reads the student's tokens can teach: give both one tokenizer, and the "
+            "teacher in the loop"
+        )

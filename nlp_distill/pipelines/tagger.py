@@ -40,6 +40,7 @@ from nlp_distill.tagging import (
     score_tags,
 )
 from nlp_distill.tasks import Task, TaskData
+from nlp_distill.tasks.splits import normalise_text
 from nlp_distill.teachers import read_labels, warn_if_not_fine_tuned
 from nlp_distill.trainer import DistillationTrainer
 from nlp_distill.training import MAX_SEED, MIN_LENGTH, make_training_arguments, train_and_save
@@ -220,9 +221,15 @@ def distill_tagger(
     arms = {"student_without_teacher": stages.train_baseline} if config.baseline else {}
     arms["student"] = stages.train_student
     runs = {arm: [train(seed) for seed in config.seeds] for arm, train in arms.items()}
-    rows = len(data.train) + len(data.unlabelled)
+    transfer_set = [*data.train, *data.unlabelled]
+    leaked = count_leaks(transfer_set, [*data.validation, *data.test])
+    if leaked:
+        announce(
+            f"WARNING: {leaked:,} of {len(transfer_set):,} sentences that the student learns are in validation or test "
+            "too (as lower-cased words); scores on these say less"
+        )
     entry = scored["entry"] | {"path": teacher_path}
-    parts = {"transfer_set": {"rows": rows}, **described}
+    parts = {"transfer_set": {"rows": len(transfer_set), "leaked_rows": leaked}, **described}
     return write_run(output, stages.described, entry, runs, config.seeds, parts, {})
 
 
@@ -366,6 +373,9 @@ class _Stages:
             "metrics": metrics,
             "validation_score": self._score(tags["validation"], "validation")[metric],
         }
+        answers = np.unique(np.concatenate(tags["test"]))
+        if len(answers) == 1:
+            entry["collapsed_to"] = self.labels[int(answers[0])]
         if teacher is not None:
             entry["agreement"] = float((np.concatenate(tags["test"]) == teacher).mean())
         return entry
@@ -375,6 +385,12 @@ class _Stages:
         gold = read_gold(self.rows["validation"])
         most = np.bincount(np.concatenate(gold)).argmax()
         return gold, [np.full(len(tags), most) for tags in gold]
+
+
+def count_leaks(sentences: Sequence[Sentence], held_out: Sequence[Sentence]) -> int:
+    """How many of the sentences are held out as well, case and punctuation apart."""
+    known = {normalise_text(" ".join(sentence.words)) for sentence in held_out}
+    return sum(normalise_text(" ".join(sentence.words)) in known for sentence in sentences)
 
 
 def join_rows(first: EncodedRows, second: EncodedRows) -> EncodedRows:

@@ -30,6 +30,7 @@ from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.objectives import HardLabels, Hints, LogitRegression, OverTokens, SoftTargets
 from nlp_distill.objectives.hard_labels import hard_label_loss
+from nlp_distill.pipelines.tagger import count_leaks
 from nlp_distill.students import Shape, student_from_teacher
 from nlp_distill.tagging import (
     Sentence,
@@ -146,6 +147,20 @@ def test_a_batch_in_which_no_token_counts_teaches_nothing():
     }
     sum(terms.values()).backward()
     assert not student.grad.any()
+
+
+def test_a_teacher_of_other_tokens_is_refused():
+    sides = TokenClassifierOutput(logits=draw(1, 3, 2)), TokenClassifierOutput(logits=draw(1, 5, 2))
+    with pytest.raises(ValueError, match="give both one tokenizer, and the teacher in the loop"):
+        OverTokens(SoftTargets())(*sides, {"attention_mask": torch.ones(1, 3)}, 0.0)
+
+
+def test_rows_without_labels_stand_among_rows_of_tokens(tokenizer):
+    rows = [{"input_ids": [5, 6], "labels": None}, {"input_ids": [5, 6, 7], "labels": [-100, 1, 2]}]
+    for order in (rows, rows[::-1]):
+        batch = DistillationCollator(tokenizer)(order)
+        assert sorted(batch["labels"].tolist()) == [[-100, -100, -100], [-100, 1, 2]]
+    assert rows[0]["labels"] is None
 
 
 @pytest.mark.parametrize("objective", [SoftTargets(), LogitRegression()])
@@ -316,6 +331,55 @@ def test_a_student_is_cut_from_a_tagger_and_learns_its_tags(kind, tokenizer, tmp
     assert agree() > max(before, 0.75)
 
 
+def test_texts_of_as_many_words_make_the_same_step_whole_and_accumulated(tokenizer, tmp_path):
+    """Means run over the tokens of a micro-batch: with other numbers of words the steps would differ."""
+    sentences = [s for s in make_sentences(60) if len(s.words) == 4][:4]
+    teacher, after = make_tagger(tokenizer, seed=1), []
+    for batch, accumulation in ((4, 1), (2, 2), (1, 4)):
+        student = make_tagger(tokenizer, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        before = torch.cat([weight.detach().flatten().clone() for weight in student.parameters()])
+        trainer = DistillationTrainer(
+            model=student,
+            teacher=teacher,
+            objective=OverTokens(SoftTargets(2.0) + HardLabels()),
+            train_dataset=encode_sentences(sentences, tokenizer, TAGS, 32),
+            processing_class=tokenizer,
+            args=TrainingArguments(
+                str(tmp_path / str(batch)),
+                use_cpu=True,
+                report_to="none",
+                disable_tqdm=True,
+                max_steps=1,
+                per_device_train_batch_size=batch,
+                gradient_accumulation_steps=accumulation,
+                learning_rate=0.1,
+                lr_scheduler_type="constant",
+                optim="sgd",
+                max_grad_norm=0,
+                save_strategy="no",
+            ),
+        )
+        trainer.train()
+        after.append(torch.cat([weight.detach().flatten() for weight in student.parameters()]))
+    assert not torch.equal(before, after[0])
+    for accumulated in after[1:]:
+        torch.testing.assert_close(accumulated, after[0], rtol=1e-4, atol=1e-6)
+
+
+def test_answers_that_are_no_numbers_are_refused(tokenizer):
+    model = make_tagger(tokenizer)
+    with torch.no_grad():
+        model.classifier.bias[0] = float("nan")
+    rows = encode_sentences(make_sentences(2), tokenizer, TAGS, 32)
+    with pytest.raises(InputError, match="answers with NaN or infinity"):
+        predict_tags(model, tokenizer, rows)
+
+
+def test_sentences_that_are_held_out_are_counted():
+    held_out = [Sentence(("It", "was", "good", "!"))]
+    assert count_leaks([Sentence(("it", "was", "good")), Sentence(("it", "was"))], held_out) == 1
+
+
 @pytest.fixture(scope="module")
 def tagger_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tagged")
@@ -402,6 +466,40 @@ def test_the_command_shows_teacher_student_and_the_student_without_it(distilled,
     assert "unlabelled" in capsys.readouterr().err
 
 
+def test_one_answer_to_all_and_held_out_sentences_are_warned_of(
+    distilled, tagger_files, tagger_folder, tmp_path, capsys
+):
+    model = AutoModelForTokenClassification.from_pretrained(tagger_folder)
+    model.classifier.bias.data[0] = 100.0  # and so has the student that is cut from it
+    model.save_pretrained(tmp_path / "teacher")
+    AutoTokenizer.from_pretrained(tagger_folder).save_pretrained(tmp_path / "teacher")
+    words = read_sentences(tagger_files / "test.conll")[0].words
+    (tmp_path / "raw.txt").write_text(" ".join(words).upper() + "\n")
+    given = ["--teacher", tmp_path / "teacher", "--unlabelled-file", tmp_path / "raw.txt", "--no-baseline"]
+    code, output = distilled(*given, "--learning-rate", "1e-9", output=tmp_path / "run")
+    said = capsys.readouterr().err
+    results = json.loads((output / "results.json").read_text())
+    assert code == 0 and results["models"]["student"]["collapsed_to"] == "O"
+    assert "WARNING: student answers 'O' to every test row" in said
+    assert "WARNING: the teacher scores 0.000 on validation" in said
+    learnt = [*read_sentences(tagger_files / "train.conll"), Sentence(words)]
+    held_out = [
+        one for split in ("validation", "test") for one in read_sentences(tagger_files / f"{split}.conll")
+    ]
+    leaked = sum(sentence.words in {one.words for one in held_out} for sentence in learnt)
+    assert results["transfer_set"]["leaked_rows"] == leaked >= 1
+    assert f"{leaked} of 61 sentences that the student learns are in validation or test too" in said
+
+
+def test_the_student_goes_to_the_hub_as_a_tagger(fake_hub, distilled, tmp_path):
+    short = ["--no-baseline", "--num-train-epochs", 1, "--push-to-hub", "me/tags"]
+    assert distilled(*short, output=tmp_path / "run")[0] == 0
+    [(repo, files)] = fake_hub.uploads
+    card = files["README.md"].decode()
+    assert repo == "me/tags" and 'pipeline("token-classification", "me/tags")' in card
+    assert not [name for name in files if "checkpoint" in name or name == "tags.npz"]
+
+
 def test_wrong_input_of_the_command_is_one_line(distilled, tagger_files, teacher_folder, tmp_path, capsys):
     unknown = tmp_path / "unknown.conll"
     unknown.write_text("good B-NEW\n")
@@ -485,6 +583,21 @@ def test_an_exported_tagger_gives_the_same_tags(options, run_cli, tagger_folder,
         tagger("one text")
     with pytest.raises(TypeError, match="a text is a string"):
         tagger([("a", "b")])
+    with pytest.raises(TypeError, match="a text is a string"):
+        tagger([["a", 1]])
+    # Words as the training's rows have them: those of the evaluation, punctuation inside and all.
+    sentence = Sentence(("bad", "it,was", "film"))
+    tokenizer = AutoTokenizer.from_pretrained(tagger_folder)
+    [expected] = predict_tags(model, tokenizer, encode_sentences([sentence], tokenizer, TAGS, 32))
+    split, whole = tagger([list(sentence.words), "bad it,was film"])
+    assert [(word["word"], word["start"], word["end"]) for word in split] == [
+        ("bad", 0, 3),
+        ("it,was", 4, 10),
+        ("film", 11, 15),
+    ]
+    assert len(whole) == 5
+    if not quantised:
+        assert [word["label"] for word in split] == [TAGS[tag] for tag in expected]
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'nlp_distill'):\n    sys.modules[name] = None\n"
         "sys.argv = ['runtime.py', '.', 'it was good film']\n"
