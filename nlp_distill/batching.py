@@ -145,7 +145,7 @@ def fill_token_labels(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str
     if not any(row.get("labels") is not None and np.ndim(row["labels"]) for row in rows):
         return rows
     return [
-        {**row, "labels": [UNLABELLED] * len(row["input_ids"])} if row["labels"] is None else row
+        {**row, "labels": [UNLABELLED] * len(row["input_ids"])} if row.get("labels") is None else row
         for row in rows
     ]
 

@@ -53,6 +53,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill tinybert      BERT -> a smaller BERT (TinyBERT, stage 2)
   nlp-distill distill mt-dnn        an ensemble of multi-task models -> one (MT-DNN)
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
+  nlp-distill distill tagger        a fine-tuned tagger (NER, parts of speech) -> a smaller one
   nlp-distill distill spacy         BERT -> a spaCy text classifier, with and without the teacher
   nlp-distill hand-over             a labelled transfer set for spaCy, fastText or scikit-learn
   nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it

@@ -5,8 +5,8 @@
 
 The teacher is a tiny random BERT unless ``--model`` names another: the less the model itself takes, the more a growth
 with the rows shows. The texts are those of ``benchmark_augmentation.py``: tweets, and at 10x the same ten times over,
-each repetition with a number of its own. Rows are cut to 64
-tokens. Peak memory is the largest resident set of the process.
+each repetition with a number of its own. Rows are cut to 64 tokens. Peak memory, in MiB, is the largest resident set of
+the process.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from data_augment import InputError, open_writer
 RUN = """
 import json, resource, sys
 from nlp_distill.cli import main
-status = main(sys.argv[1:])
+main(sys.argv[1:])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-print(json.dumps({"status": status, "peak_mib": peak}))
+print(json.dumps({"peak_mib": peak}))
 """
 
 
