@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_augment.errors import InputError
 from nlp_distill.objectives.objective import Objective, represent_rows
 from nlp_distill.schedules import Schedule, value_at
 
@@ -71,6 +72,9 @@ class RelationalKD(Objective):
         distance: weight of L_D.
         angle: weight of L_A; twice that of the distances as in the paper's section 4.1.
         weight: of both; a number, or a schedule over progress.
+
+    Raises:
+        InputError: if neither distances nor angles have a weight.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class RelationalKD(Objective):
         weight: float | Schedule = 1.0,
     ):
         super().__init__()
+        if not distance and not angle:
+            raise InputError("distance and angle weigh 0, so nothing is learnt; give one a weight")
         self.layers, self.weight = layers, weight
         self.distance, self.angle = distance, angle
         self.needs = frozenset() if layers is None else frozenset({"hidden_states"})

@@ -237,6 +237,11 @@ def test_rows_are_means_of_real_tokens_or_logits(kind, student, teacher, batch):
         torch.testing.assert_close(term, weight * loss(own["logits"], 2 * other["logits"]))
 
 
+def test_relations_without_a_weight_are_refused():
+    with pytest.raises(InputError, match="distance and angle weigh 0, so nothing is learnt"):
+        RelationalKD(distance=0, angle=0)
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 KINDS = {
