@@ -1,18 +1,20 @@
 """What ``soak.py`` interrupts: small jobs of every kind, and their inputs."""
 
 import csv
+import importlib.util
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_models import make_bert, make_tokenizer
+from tiny_models import make_bert, make_tagger, make_tokenizer
 
 import data_augment.cli
 import nlp_distill.cli
 
 WORDS = ["film", "movie", "plot", "story", "it", "was", "a", "the", "and", "but", "with", "very", "not"]
 DECIDING = {"positive": ["good", "great", "fine"], "negative": ["bad", "dull", "never"]}
+TAGS = ("O", "B-NAME", "I-NAME")
 SHORT = ["--max-length", "32", "--learning-rate", "1e-2", "--per-device-train-batch-size", "8"]
 AUGMENT = ["--text-column", "text", "--n-iter", "3", "--pos-tagger", "textblob", "--num-workers", "2"]
 
@@ -39,12 +41,15 @@ def make_inputs(folder: Path) -> None:
     tokenizer = make_tokenizer(words)
     tokenizer.save_pretrained(folder / "encoder")
     make_bert(tokenizer, layers=2).save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "tagger")
+    make_tagger(tokenizer, layers=2, labels=TAGS).save_pretrained(folder / "tagger")
     source = random.Random(0)
     for split, size in {"train": 48, "validation": 12, "test": 12, "more": 30}.items():
         with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["text", "label"])
             writer.writerows(make_row(source, number) for number in range(size))
+        (folder / f"{split}.conll").write_text("\n".join(make_sentence(source) for _ in range(size)))
     (folder / "text.txt").write_text("\n".join(make_row(source, number)[0] for number in range(60)) + "\n")
     vectors = (f"{word} {source.gauss(0, 1):.3f} {source.gauss(0, 1):.3f}" for word in words)
     (folder / "glove.txt").write_text("\n".join(vectors) + "\n")
@@ -66,6 +71,14 @@ def make_row(source: random.Random, number: int) -> tuple[str, str]:
     return " ".join(words), label
 
 
+def make_sentence(source: random.Random) -> str:
+    """Lines of a word and its tag; deciding words are the names."""
+    words = source.choices([*WORDS, *sum(DECIDING.values(), [])], k=source.randint(3, 8))
+    return "".join(
+        f"{word}\t{TAGS[0] if word in WORDS else TAGS[1]}\n" for word in [*words, str(source.random())]
+    )
+
+
 def make_glue_row(task: str, source: random.Random, number: int) -> str:
     text, _ = make_row(source, number)
     if task == "CoLA":
@@ -84,8 +97,9 @@ def list_jobs() -> list[Job]:
     tiny_bilstm = ["--hidden-size", "6", "--head-size", "5", "--embedding-size", "8", "--n-iter", "2"]
     suite = ["--tasks", "cola", "rte", "--data-dir", "../inputs/glue", "--encoder", "../inputs/encoder"]
     suite += ["--output", "out", *short]
+    tagged = [f"--{split}-file=../inputs/{split}.conll" for split in ("train", "validation", "test")]
     cli, augmenter = nlp_distill.cli.main, data_augment.cli.main
-    return [
+    jobs = [
         Job("finetune", cli, ("finetune", "--model", "../inputs/encoder", "--output", "out", *data, *short, *epochs)),
         Job("augment", augmenter, ("--input", "../inputs/train.csv", "--output", "out/transfer.parquet", *augment)),
         Job(
@@ -97,6 +111,16 @@ def list_jobs() -> list[Job]:
             "bilstm", cli,
             ("distill", "bilstm", *given, *tiny_bilstm, "--pos-tagger", "textblob", *short, *epochs,
              "--unlabelled-file", "../inputs/more.csv"),
+        ),
+        Job(
+            "cnn", cli,
+            ("distill", "cnn", *given, "--filters", "6", "--embedding-size", "8", "--n-iter", "2",
+             "--pos-tagger", "textblob", *short, *epochs),
+        ),
+        Job(
+            "tagger", cli,
+            ("distill", "tagger", *tagged, "--teacher", "../inputs/tagger", "--output", "out", "--layers", "1", *short,
+             *epochs),
         ),
         Job(
             "general", cli,
@@ -112,6 +136,10 @@ def list_jobs() -> list[Job]:
         Job("bam", cli, ("distill", "bam", *suite, "--num-train-epochs", "2", "--single-epochs", "1")),
         Job("export", cli, ("export", "../inputs/teacher", "--output", "out", "--quantize", "int8-dynamic")),
     ]  # fmt: skip
+    if importlib.util.find_spec("spacy"):
+        options = ("--n-iter", "2", "--pos-tagger", "textblob", "--epochs", "2", "--batch-size", "8")
+        jobs.append(Job("spacy", cli, ("distill", "spacy", *given, *options, "--max-length", "32")))
+    return jobs
 
 
 def list_preparations() -> list[Job]:

@@ -1,11 +1,17 @@
 """A tiny random BERT and its tokenizer, for scripts that try the machinery and not the models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -39,16 +45,28 @@ def make_tokenizer(words: Iterable[str]) -> Any:
 
 
 def make_bert(tokenizer: Any, layers: int) -> Any:
-    """A random BERT classifier of two classes, 16 wide; its weights are larger than BERT's at the start."""
+    """A random BERT classifier of two classes."""
     set_seed(0)
-    return BertForSequenceClassification(
-        BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=POSITIONS,
-            initializer_range=0.2,
-        )
+    return BertForSequenceClassification(_make_config(tokenizer, layers))
+
+
+def make_tagger(tokenizer: Any, layers: int, labels: Sequence[str]) -> Any:
+    """A random BERT that gives every token one of these labels."""
+    set_seed(0)
+    config = _make_config(tokenizer, layers)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    return BertForTokenClassification(config)
+
+
+def _make_config(tokenizer: Any, layers: int) -> BertConfig:
+    """16 wide; its weights are larger than BERT's at the start."""
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=POSITIONS,
+        initializer_range=0.2,
     )
