@@ -16,6 +16,7 @@ from nlp_distill.tasks import TaskData
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
+    from nlp_distill.pipelines.general import read_general_record
     from nlp_distill.pipelines.tinybert import distill_tinybert, read_student_shape
     from nlp_distill.pipelines.tinybert_config import name_ablation
     from nlp_distill.results import check_unpublished, drop_place
@@ -33,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
         **describe_teacher_task(options),
     }
     described = {"config": plain, "command": options.command_line}
+    if config.general and (record := read_general_record(config.general)):
+        described["general_student"] = record
     shape = dataclasses.asdict(read_student_shape(config))
     name = f"tinybert_{shape['layers']}x{shape['hidden']}"
     left_out = "".join(f"_without_{part}" for part in sorted(config.without))

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from nlp_distill.hashes import hash_weights
 from nlp_distill.pipelines import tinybert
+from nlp_distill.pipelines.general import read_general_record
 from nlp_distill.pipelines.tinybert_config import PER_TASK, TinyBERTDistillation, WordReplacement
 from nlp_distill.tasks import TaskData
 from nlp_distill.tasks.glue import GLUE
@@ -106,10 +107,21 @@ def test_a_general_student_is_where_it_starts(distill, run_cli, encoder_folder, 
     ]
     assert run_cli(*general, *SMALL, "--max-length", 16, "--max-steps", 2) == 0
     folder = tmp_path / "general" / "student"
-    assert distill("--general", folder, shape=[]) == 0
-    results = read(tmp_path / "run")
+    assert distill("--general", folder, "--results-dir", tmp_path / "results", shape=[]) == 0
+    results, made = read(tmp_path / "run"), read(tmp_path / "general")
+    published = json.loads((tmp_path / "results/tinybert_1x8/mine/0.json").read_text())
+    for record in (results["general_student"], published["general_student"]):  # how the start was made
+        assert record["command"].startswith("nlp-distill distill general") and record["seconds"] >= 0
+        assert record["config"] == made["config"] and record["config"]["training"]["max_steps"] == 2
+        assert record["text"] == {"tokens": made["text"]["tokens"], "sha256": made["text"]["sha256"]}
     assert results["shape"]["hidden"] == 8 and results["config"]["general"] == "student"
     assert AutoModel.from_pretrained(tmp_path / "run" / "student-seed0").config.hidden_size == 8
+
+
+def test_a_general_student_of_which_nothing_is_told_has_no_record(tmp_path):
+    assert read_general_record(tmp_path / "none" / "student") is None
+    (tmp_path / "results.json").write_text('{"models": {}}')
+    assert read_general_record(tmp_path / "student") is None
 
 
 @pytest.mark.parametrize(
