@@ -16,9 +16,10 @@ from nlp_distill.tasks import TaskData
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from nlp_distill.pipelines.general import read_general_record
-    from nlp_distill.pipelines.tinybert import distill_tinybert, read_student_shape
+    from nlp_distill.pipelines.general_student import read_general_record
+    from nlp_distill.pipelines.tinybert import distill_tinybert
     from nlp_distill.pipelines.tinybert_config import name_ablation
+    from nlp_distill.pipelines.tinybert_stages import read_student_shape
     from nlp_distill.results import check_unpublished, drop_place
 
     config = configure_tinybert(options)

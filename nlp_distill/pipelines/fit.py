@@ -51,8 +51,8 @@ from nlp_distill.pipelines.fit_report import (
     write_report,
 )
 from nlp_distill.pipelines.fit_stages import STUDENT, WITHOUT, FitStages
+from nlp_distill.pipelines.general_student import check_same_tokenizer, hash_general
 from nlp_distill.pipelines.scoring import describe_teacher
-from nlp_distill.pipelines.tinybert import check_same_tokenizer, hash_general
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions
 from nlp_distill.stages import announce

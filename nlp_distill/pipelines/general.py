@@ -8,7 +8,6 @@ serve), and the student starts from the teacher (see :func:`nlp_distill.students
 ``random_start`` is set, where TinyBERT starts from random weights.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -191,32 +190,6 @@ def distill_general(
     if is_main_process():
         write_json(output / "results.json", results)
     return results
-
-
-def read_general_record(student: str | Path) -> dict[str, Any] | None:
-    """How a general student was made, for the results of what starts from it; ``None`` where nothing tells.
-
-    Args:
-        student: the folder ``student`` beside the ``results.json`` of :func:`distill_general`, or any other model.
-
-    Returns:
-        ``{"command", "config", "text", "seconds"}``: ``text`` counts and hashes the tokens.
-    """
-    try:
-        results = json.loads((Path(student).parent / "results.json").read_text(encoding="utf-8"))
-        return {
-            "command": results["command"],
-            "config": results["config"],
-            "text": {name: results["text"][name] for name in ("tokens", "sha256")},
-            "seconds": results["training"]["seconds"],
-        }
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # a hub name, a folder that was moved, results of something else
-        return None
 
 
 def make_student(config: GeneralDistillation, teacher) -> tuple[Any, Objective]:

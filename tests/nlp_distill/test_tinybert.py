@@ -8,9 +8,11 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from nlp_distill.hashes import hash_weights
-from nlp_distill.pipelines import tinybert
-from nlp_distill.pipelines.general import read_general_record
+from nlp_distill.pipelines import tinybert_stages
+from nlp_distill.pipelines.general_student import read_general_record
+from nlp_distill.pipelines.tinybert import distill_tinybert
 from nlp_distill.pipelines.tinybert_config import PER_TASK, TinyBERTDistillation, WordReplacement
+from nlp_distill.students import Shape
 from nlp_distill.tasks import TaskData
 from nlp_distill.tasks.glue import GLUE
 from nlp_distill.tasks.splits import Row, to_dataset
@@ -72,7 +74,7 @@ def test_the_prediction_stage_starts_from_the_intermediate_one_and_learns_from_c
     distill, tmp_path, monkeypatch
 ):
     started, teachers = {}, {}
-    original = tinybert.DistillationTrainer
+    original = tinybert_stages.DistillationTrainer
 
     class Spy(original):
         def __init__(self, model, teacher=None, objective=None, args=None, **more):
@@ -80,7 +82,7 @@ def test_the_prediction_stage_starts_from_the_intermediate_one_and_learns_from_c
             started[name], teachers[name] = hash_weights(model), teacher
             super().__init__(model, teacher, objective, args, **more)
 
-    monkeypatch.setattr(tinybert, "DistillationTrainer", Spy)
+    monkeypatch.setattr(tinybert_stages, "DistillationTrainer", Spy)
     assert distill() == 0
     intermediate = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "intermediate-seed0")
     assert started["student-seed0"] == started["intermediate_only-seed0"] == hash_weights(intermediate)
@@ -161,8 +163,8 @@ def test_baselines_can_have_epochs_of_their_own(distill, tmp_path):
 def test_ablations_of_a_run_share_its_rows_and_what_the_teacher_computed(
     distill, tmp_path, monkeypatch, capsys
 ):
-    written, kept = [], tinybert.write_states
-    monkeypatch.setattr(tinybert, "write_states", lambda *given: written.append(given) or kept(*given))
+    written, kept = [], tinybert_stages.write_states
+    monkeypatch.setattr(tinybert_stages, "write_states", lambda *given: written.append(given) or kept(*given))
     parts = ["attention", "prediction", "general", "augmentation"]
     command = ["--ablations", *parts, "--seeds", 0, 1, "--results-dir", tmp_path / "results"]
     assert distill(*command) == 0
@@ -273,7 +275,7 @@ def test_mnli_is_selected_on_matched_rows_and_reported_on_both_sets(
 
 def test_an_interrupted_run_ends_at_the_same_student(distill, tmp_path, monkeypatch):
     assert distill("--no-baseline", output=tmp_path / "whole") == 0
-    step, taken = tinybert.DistillationTrainer.training_step, []
+    step, taken = tinybert_stages.DistillationTrainer.training_step, []
 
     def interrupt(*args, **kwargs):
         taken.append(1)
@@ -281,10 +283,10 @@ def test_an_interrupted_run_ends_at_the_same_student(distill, tmp_path, monkeypa
             raise KeyboardInterrupt
         return step(*args, **kwargs)
 
-    monkeypatch.setattr(tinybert.DistillationTrainer, "training_step", interrupt)
+    monkeypatch.setattr(tinybert_stages.DistillationTrainer, "training_step", interrupt)
     batches = ["--per-device-train-batch-size", 4, "--no-baseline"]
     assert distill(*batches, output=tmp_path / "torn") == 130
-    monkeypatch.setattr(tinybert.DistillationTrainer, "training_step", step)
+    monkeypatch.setattr(tinybert_stages.DistillationTrainer, "training_step", step)
     assert distill(*batches, output=tmp_path / "torn") == 0
     assert distill(*batches, output=tmp_path / "again") == 0
     torn, again = (AutoModel.from_pretrained(tmp_path / name / "student-seed0") for name in ("torn", "again"))
@@ -329,10 +331,10 @@ def test_each_tasks_epochs_lengths_and_learning_rates_reach_the_trainer(
         (output / "training_args.bin").unlink(missing_ok=True)
         return {"validation_score": 0.0, "seconds": 0.0}
 
-    monkeypatch.setattr(tinybert, "train_and_save", stop)
+    monkeypatch.setattr(tinybert_stages, "train_and_save", stop)
     replacement = WordReplacement(glove_file=str(glove_file))
-    config = TinyBERTDistillation(shape=tinybert.Shape(1, 8, 2, 12), baselines=(), transfer_set=replacement)
-    results = tinybert.distill_tinybert(config, data, str(tmp_path / "teacher"), tmp_path / "run", {})
+    config = TinyBERTDistillation(shape=Shape(1, 8, 2, 12), baselines=(), transfer_set=replacement)
+    results = distill_tinybert(config, data, str(tmp_path / "teacher"), tmp_path / "run", {})
     (layers, layer_rows, layer_objective), (predictions, rows, objective) = reached
     epochs, max_length, copies = papers[name]
     assert results["transfer_set"]["copies_drawn"] == 3 * copies
