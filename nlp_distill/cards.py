@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nlp_distill.models import labels_tokens
 from nlp_distill.results import drop_place, render_model_table
 from nlp_distill.stages import write_whole
 from nlp_distill.tasks.glue import GLUE, HUB_DATASET
@@ -95,7 +96,8 @@ def render_teacher_card(
     task, metric, entry = results["task"], results["metric"], results["models"]["teacher"]
     base = PACKAGED_ENCODER if encoder == "packaged" else encoder
     return assemble_card(
-        describe_classifier(name, [(task, results["data_source"], entry["metrics"])]) | describe_base(base),
+        describe_classifier(name, [(task, results["data_source"], entry["metrics"])], kind=_read_kind(folder))
+        | describe_base(base),
         name,
         f"`{drop_place(base)}`, fine-tuned for {task} with nlp_distill. It reaches {entry['score']:.4f} {metric} on "
         "the test split.",
@@ -319,8 +321,8 @@ def _use_pipeline(name: str, folder: Path, is_pair: bool) -> list[str]:
 
 def _read_kind(folder: Path) -> str:
     """What a saved model does, as the hub and ``pipeline`` call it."""
-    tags_tokens = (_read_config(folder).get("architectures") or [""])[0].endswith("ForTokenClassification")
-    return "token-classification" if tags_tokens else "text-classification"
+    is_tagger = labels_tokens(_read_config(folder).get("architectures"))
+    return "token-classification" if is_tagger else "text-classification"
 
 
 def _use_spacy(name: str) -> list[str]:

@@ -27,11 +27,13 @@ from nlp_distill.options import (
     add_data_options,
     add_distillation_options,
     add_export_options,
+    add_finetune_options,
     add_fit_options,
     add_general_options,
     add_hand_over_options,
     add_hub_options,
     add_mt_dnn_options,
+    add_sentence_options,
     add_serve_options,
     add_spacy_options,
     add_suite_options,
@@ -46,6 +48,7 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
 
   nlp-distill demo                  the whole job on packaged data: teacher, transfer set, students, table
   nlp-distill finetune              make a teacher: fine-tune a pre-trained encoder on a task
+  nlp-distill finetune-tagger       make a tagger: fine-tune a pre-trained encoder on words and their tags
   nlp-distill label                 run teachers over a data set once and keep their logits
   nlp-distill distill bilstm        BERT -> BiLSTM (Tang et al. 2019), with and without the teacher
   nlp-distill distill cnn           BERT -> CNN (Kim 2014) in the same way
@@ -181,25 +184,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     finetune = _add(commands, "finetune", "fine-tune a pre-trained encoder on a task", True)
     add_data_options(finetune)
-    finetune.add_argument(
-        "--model", default="packaged", help="'packaged', a folder or a hub name (default: packaged)"
+    add_finetune_options(finetune)
+
+    finetune_tagger = _add(
+        commands,
+        "finetune-tagger",
+        "fine-tune a pre-trained encoder to tag words (NER, parts of speech)",
+        True,
     )
-    finetune.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
-    finetune.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
-    finetune.add_argument("--seed", type=int, default=0)
-    finetune.add_argument(
-        "--learning-rates",
-        type=float,
-        nargs="+",
-        metavar="LR",
-        help="rates to try, each in DIR-lr<rate>; the best on validation goes to DIR",
-    )
-    finetune.add_argument(
-        "--results-dir",
-        metavar="DIR",
-        help="also score the test split and write DIR/teacher/<task>/<seed>.json",
-    )
-    add_common_options(finetune)
+    add_sentence_options(finetune_tagger, takes_raw_text=False)
+    add_finetune_options(finetune_tagger)
 
     label = _add(commands, "label", "run teachers over a data set once and keep their logits", False)
     label.add_argument(

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
-from nlp_distill.models import count_positions
+from nlp_distill.models import count_positions, labels_tokens
 from nlp_distill.onnx_ops import fused_attention, make_bilstm
 from nlp_distill.students import WordStudent
 from nlp_distill.teachers import read_labels
@@ -108,7 +108,7 @@ def export_model(
     write_tokenizer(backend, folder)
     settings = {
         "labels": list(read_labels(model.config)),
-        "labels_tokens": labels_tokens(model),
+        "labels_tokens": labels_tokens([type(model).__name__]),
         "max_length": max_length,
         "is_pair": is_pair,
         "inputs": names,
@@ -117,11 +117,6 @@ def export_model(
         "quantize": quantize,
     }
     (folder / runtime.SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def labels_tokens(model: PreTrainedModel) -> bool:
-    """Whether a model is a token classifier."""
-    return type(model).__name__.endswith("ForTokenClassification")
 
 
 def list_inputs(model: PreTrainedModel, tokenizer: Any) -> list[str]:
@@ -236,7 +231,7 @@ def measure_parity(
     names = form["inputs"]
     expected, found = [], []
     if form["format"] == "onnx":
-        classifier = runtime.Tagger(folder) if labels_tokens(model) else runtime.Classifier(folder)
+        classifier = runtime.Tagger(folder) if form["labels_tokens"] else runtime.Classifier(folder)
         found = [np.atleast_2d(classifier.compute_logits([text])[0]) for text in texts]  # type: ignore[list-item]
     else:
         program = torch.export.load(folder / PROGRAM).module()

@@ -99,8 +99,13 @@ def is_tagger(name: str | Path, **kwargs) -> bool:
     Raises:
         InputError: as :func:`load_pretrained`.
     """
-    architectures = getattr(load_pretrained(AutoConfig, name, **kwargs), "architectures", None) or [""]
-    return architectures[0].endswith("ForTokenClassification")
+    return labels_tokens(getattr(load_pretrained(AutoConfig, name, **kwargs), "architectures", None))
+
+
+def labels_tokens(architectures: Any) -> bool:
+    """Whether a model is a token classifier, by the names of its classes as a config has them; the first counts."""
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    return str(first).endswith("ForTokenClassification")
 
 
 def load_tagger(name: str | Path, **kwargs) -> tuple[Any, Any]:
@@ -113,13 +118,38 @@ def load_tagger(name: str | Path, **kwargs) -> tuple[Any, Any]:
     Raises:
         InputError: for another kind of model.
     """
-    if not is_tagger(name, **kwargs):
-        raise InputError(f"{name} is no token classifier, as its config says; give a fine-tuned tagger")
+    check_is_tagger(name, **kwargs)
     model = load_pretrained(AutoModelForTokenClassification, name, **kwargs)
+    return model, load_word_tokenizer(name, **kwargs)
+
+
+def check_is_tagger(name: str | Path, **kwargs) -> None:
+    """Refuse a saved model that is no token classifier.
+
+    Raises:
+        InputError: saying how one is made.
+    """
+    if not is_tagger(name, **kwargs):
+        raise InputError(
+            f"{name} is no token classifier, as its config says; give a tagger, as `nlp-distill "
+            "finetune-tagger` makes it"
+        )
+
+
+def load_word_tokenizer(name: str | Path, **kwargs) -> Any:
+    """A tokenizer that is told that words come apart.
+
+    Args:
+        name: a folder that ``save_pretrained`` wrote, or a hub name.
+        kwargs: passed on to ``from_pretrained``.
+
+    Raises:
+        InputError: as :func:`load_pretrained`.
+    """
     tokenizer = load_pretrained(AutoTokenizer, name, **kwargs)
     if getattr(tokenizer, "add_prefix_space", None) is False:  # RoBERTa's refuses words without it
         tokenizer = load_pretrained(AutoTokenizer, name, add_prefix_space=True, **kwargs)
-    return model, tokenizer
+    return tokenizer
 
 
 def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:

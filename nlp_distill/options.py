@@ -597,28 +597,58 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
-def add_tagger_options(parser: argparse.ArgumentParser) -> None:
-    """Of ``distill tagger``."""
+def add_finetune_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``finetune`` and ``finetune-tagger``."""
+    parser.add_argument(
+        "--model", default="packaged", help="'packaged', a folder or a hub name (default: packaged)"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+    parser.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--learning-rates",
+        type=float,
+        nargs="+",
+        metavar="LR",
+        help="rates to try, each in DIR-lr<rate>; the best on validation goes to DIR",
+    )
+    parser.add_argument(
+        "--results-dir",
+        metavar="DIR",
+        help="also score the test split and write DIR/teacher/<task>/<seed>.json",
+    )
+    add_common_options(parser)
+
+
+def add_sentence_options(parser: argparse.ArgumentParser, takes_raw_text: bool) -> None:
+    """Where the sentences of a tagger come from."""
     data = parser.add_argument_group("data")
     for split, use in (
         ("train", "learnt"),
-        ("validation", "chooses the checkpoint"),
+        ("validation", "chooses the checkpoint (default: a slice of train)"),
         ("test", "is reported"),
     ):
         data.add_argument(
             f"--{split}-file",
-            required=True,
+            required=split != "validation",
             metavar="FILE",
             help=f"{use}: lines of a word and its tag, an empty line after a sentence; or .jsonl of tokens and tags",
         )
-    data.add_argument(
-        "--unlabelled-file",
-        metavar="FILE",
-        help="raw text for the teacher to tag: a sentence a line, spaces between",
-    )
+    if takes_raw_text:
+        data.add_argument(
+            "--unlabelled-file",
+            metavar="FILE",
+            help="raw text for the teacher to tag: a sentence a line, spaces between",
+        )
     data.add_argument("--task", help="a name for it (default: the train file's)")
+
+
+def add_tagger_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``distill tagger``."""
+    add_sentence_options(parser, takes_raw_text=True)
     parser.add_argument("--teacher", required=True, metavar="DIR", help="a fine-tuned token classifier")
     parser.add_argument("--output", required=True, metavar="DIR", help="where everything goes")
+    parser.add_argument("--results-dir", metavar="DIR", help="also write DIR/<method>/<task>/<seed>.json")
     student = parser.add_argument_group("student")
     for name, of in (
         ("layers", "layers"),

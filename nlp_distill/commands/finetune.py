@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,41 @@ from nlp_distill.tasks import TaskData, packaged_teacher_path
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, score the reported split, write ``results.json`` and its page into the model's folder."""
     from nlp_distill.cards import render_teacher_card
-    from nlp_distill.pipelines.finetune import TRAINING
-    from nlp_distill.results import check_unpublished, drop_place
+    from nlp_distill.results import check_unpublished
 
     rates = check_rates(options)
     data, output = load_data(options), Path(options.output)
-    config = {
-        "model": drop_place(options.model),
-        "max_length": options.max_length,
-        "training": {**TRAINING, **options.training, **({"learning_rate": rates} if rates else {})},
-    }
-    described = {"config": config, "command": options.command_line}
+    described = describe_finetuning(options, rates)
     if options.results_dir:
         given = (["teacher"], data.task.name, [options.seed], described, options.overwrite)
         check_unpublished(options.results_dir, *given)
-    if rates:
-        result = finetune_at_best_rate(options, data, output, rates)
-    else:
-        result = finetune_teacher(
-            options, options.model, data, output, options.training, options.seed, options.max_length
-        )
+
+    def train(folder: Path, training: dict[str, Any]) -> dict[str, Any]:
+        own = (options.seed, options.max_length)
+        return finetune_teacher(options, options.model, data, folder, training, *own)
+
+    result = finetune_at_rates(options, output, rates, train)
     if is_main_process():
-        results = report_teacher(options, data, output, result, described)
+        entry = score_teacher(options, data, output)
+        results = write_teacher(options, data, output, result, described, entry)
 
         def render(name: str) -> str:
             return render_teacher_card(results, options.model, output, name)
 
         push_model(options, output, render)
+
+
+def describe_finetuning(options: argparse.Namespace, rates: list[float]) -> dict[str, Any]:
+    """All settings of the run as plain values, defaults included, and its command."""
+    from nlp_distill.pipelines.finetune import TRAINING
+    from nlp_distill.results import drop_place
+
+    config = {
+        "model": drop_place(options.model),
+        "max_length": options.max_length,
+        "training": {**TRAINING, **options.training, **({"learning_rate": rates} if rates else {})},
+    }
+    return {"config": config, "command": options.command_line}
 
 
 def check_rates(options: argparse.Namespace) -> list[float]:
@@ -65,10 +74,22 @@ def check_rates(options: argparse.Namespace) -> list[float]:
     return rates
 
 
-def finetune_at_best_rate(
-    options: argparse.Namespace, data: TaskData, output: Path, rates: list[float]
+def finetune_at_rates(
+    options: argparse.Namespace,
+    output: Path,
+    rates: list[float],
+    train: Callable[[Path, dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Fine-tune at each rate, in a folder beside ``output``, and copy the best on validation there."""
+    """Fine-tune into ``output``; of several rates at each, in a folder beside it, and copy the best on validation.
+
+    Args:
+        options: the command's.
+        output: where the model goes.
+        rates: the rates to try; none for that of the training arguments.
+        train: ``train(folder, training)`` makes one model.
+    """
+    if not rates:
+        return train(output, options.training)
     output = output if output.name else output.resolve()  # "." has no name to put a rate behind
     if not output.name:
         raise InputError(
@@ -76,16 +97,7 @@ def finetune_at_best_rate(
         )
     folders = {rate: output.with_name(f"{output.name}-lr{rate:g}") for rate in rates}
     runs = {
-        rate: finetune_teacher(
-            options,
-            options.model,
-            data,
-            folder,
-            {**options.training, "learning_rate": rate},
-            options.seed,
-            options.max_length,
-        )
-        for rate, folder in folders.items()
+        rate: train(folder, {**options.training, "learning_rate": rate}) for rate, folder in folders.items()
     }
     scores = {str(rate): run["validation_score"] for rate, run in runs.items()}
     best = max(rates, key=lambda rate: scores[str(rate)])
@@ -114,18 +126,11 @@ def finetune_teacher(
     max_length: int = 128,
 ) -> dict[str, Any]:
     """The fine-tuning stage."""
-    from nlp_distill.hashes import hash_file
     from nlp_distill.pipelines.finetune import FinetuneConfig, finetune
 
-    path = str(packaged_teacher_path()) if model == "packaged" else model
+    path = find_model(model)
     config = FinetuneConfig(path, max_length, seed, training, options.trust_remote_code)
-    # The model goes by the name that was asked for: where a package lies differs from machine to machine.
-    inputs: dict[str, Any] = {
-        "config": dataclasses.asdict(config) | {"model": model},
-        "data": data.fingerprints(),
-    }
-    if weights := sorted(Path(path).glob("*.safetensors")):
-        inputs["weights"] = [hash_file(file) for file in weights]
+    inputs = describe_inputs(config, model, data)
     title = f"fine-tuning {model} on {data.task.name}"
     return run_stage(
         title,
@@ -137,37 +142,79 @@ def finetune_teacher(
     )
 
 
-def report_teacher(
+def find_model(name: str) -> str:
+    """The folder or hub name of ``--model``."""
+    return str(packaged_teacher_path()) if name == "packaged" else name
+
+
+def describe_inputs(config, model: str, data: TaskData) -> dict[str, Any]:
+    """All that a fine-tuned model depends on.
+
+    Args:
+        config: the ``FinetuneConfig``.
+        model: the pre-trained model by the name that was asked for: where a package lies differs from machine to
+            machine.
+        data: the task.
+    """
+    from nlp_distill.hashes import hash_file
+
+    inputs: dict[str, Any] = {
+        "config": dataclasses.asdict(config) | {"model": model},
+        "data": data.fingerprints(),
+    }
+    if weights := sorted(Path(config.model).glob("*.safetensors")):
+        inputs["weights"] = [hash_file(file) for file in weights]
+    return inputs
+
+
+def score_teacher(options: argparse.Namespace, data: TaskData, folder: Path) -> dict[str, Any]:
+    """Scores of a fine-tuned model on the reported split, and its size."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from nlp_distill.evaluation import describe_size
+    from nlp_distill.models import load_pretrained
+    from nlp_distill.pipelines.scoring import describe_test, predict_splits
+
+    model = load_pretrained(AutoModelForSequenceClassification, folder)
+    logits = predict_splits(model, load_pretrained(AutoTokenizer, folder), data, options.max_length)
+    return describe_test(data, logits) | describe_size(model, folder)
+
+
+def write_teacher(
     options: argparse.Namespace,
     data: TaskData,
     folder: Path,
     result: dict[str, Any],
     described: dict[str, Any],
+    entry: Mapping[str, Any],
+    parts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Score a fine-tuned model on the reported split; write its results and its card, and publish them where asked to.
+    """Write a fine-tuned model's results and its card, and publish them where asked to.
+
+    Args:
+        options: the command's.
+        data: the task.
+        folder: the model's.
+        result: what its training returned.
+        described: the settings and the command.
+        entry: its scores and size.
+        parts: what else the results keep.
 
     Returns:
         The content of ``results.json``.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     from nlp_distill.cards import CARD, render_teacher_card
-    from nlp_distill.evaluation import describe_size
-    from nlp_distill.models import load_pretrained
-    from nlp_distill.pipelines.scoring import describe_test, predict_splits
     from nlp_distill.results import collect_versions, publish_result, render_model_table
     from nlp_distill.stages import write_json, write_whole
 
-    model = load_pretrained(AutoModelForSequenceClassification, folder)
-    logits = predict_splits(model, load_pretrained(AutoTokenizer, folder), data, options.max_length)
-    entry = describe_test(data, logits) | describe_size(model, folder)
-    entry["validation_score"] = result["validation_score"]
+    entry = {**entry, "validation_score": result["validation_score"]}
     context = {
         **described,
         "data": data.fingerprints(),
         "data_source": data.source,
         "selected_on": data.selected_on,
         **({"tuning": result["tuning"]} if "tuning" in result else {}),
+        **(parts or {}),
     }
     results = {
         "task": data.task.name,

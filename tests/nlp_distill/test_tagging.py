@@ -30,7 +30,7 @@ from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.objectives import HardLabels, Hints, LogitRegression, OverTokens, SoftTargets
 from nlp_distill.objectives.hard_labels import hard_label_loss
-from nlp_distill.pipelines.tagger import count_leaks
+from nlp_distill.pipelines.tagged_data import count_leaks
 from nlp_distill.students import Shape, student_from_teacher
 from nlp_distill.tagging import (
     Sentence,
@@ -488,7 +488,7 @@ def test_one_answer_to_all_and_held_out_sentences_are_warned_of(
     ]
     leaked = sum(sentence.words in {one.words for one in held_out} for sentence in learnt)
     assert results["transfer_set"]["leaked_rows"] == leaked >= 1
-    assert f"{leaked} of 61 sentences that the student learns are in validation or test too" in said
+    assert f"{leaked} of 61 sentences that are learnt are in validation or test too" in said
 
 
 def test_the_student_goes_to_the_hub_as_a_tagger(fake_hub, distilled, tmp_path):
