@@ -137,17 +137,31 @@ def render_results(results: Mapping[str, Any]) -> str:
             f"{median['teacher']:.1f} ms, student {median['student']:.1f} ms, "
             f"**{median['teacher'] / median['student']:.1f}× faster** (median of {speed['texts']} test texts)."
         )
-    transfer = results["transfer_set"]
+    transfer, unit = results["transfer_set"], name_unit(results)
     lines.append(
-        f"- Seeds of the students: {', '.join(map(str, results['seeds']))}. Labelled rows: "
-        f"{results['data']['train']['rows']:,}; transfer set: {transfer['rows']:,} rows; "
-        f"test: {results['data']['test']['rows']:,} rows."
+        f"- Seeds of the students: {', '.join(map(str, results['seeds']))}. Labelled {unit}: "
+        f"{results['data']['train']['rows']:,}; transfer set: {transfer['rows']:,} {unit}; "
+        f"test: {results['data']['test']['rows']:,} {unit}."
     )
+    if cut := describe_cut_words(results):
+        lines.append(f"- {cut}")
     times = ", ".join(
         f"{name.replace('_', ' ')} {seconds:,.0f} s" for name, seconds in results["timings_s"].items()
     )
     lines.append(f"- Time: {times}.")
     return "\n".join(lines) + "\n"
+
+
+def name_unit(results: Mapping[str, Any]) -> str:
+    """What a row of the task is: taggers read sentences."""
+    return "sentences" if results.get("labels_tokens") else "rows"
+
+
+def describe_cut_words(results: Mapping[str, Any]) -> str:
+    """How many words a tagger's run left out, by split; "" where it is none."""
+    cut = {split: count for split, count in results.get("cut_words", {}).items() if count}
+    counts = ", ".join(f"{split} {count:,}" for split, count in cut.items())
+    return f"Words that do not fit and are left out, of scores too: {counts}." if cut else ""
 
 
 def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> str:

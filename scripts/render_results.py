@@ -42,6 +42,7 @@ TITLES = {
     "spacy_without_teacher": "spaCy, without the teacher",
     "spacy_distilled": "spaCy, distilled",
 }
+TAGGER = re.compile(r"tagger_(\d+)x(\d+)(_without_teacher)?")  # what `distill tagger` publishes
 FAMILIES = {
     "tinybert_3x312": "TinyBERT, 3 layers of 312",
     "tinybert_2x128": "TinyBERT, 2 layers of 128",
@@ -267,13 +268,13 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
         "| " + " | ".join(header) + " |",
         "|---|" + "---:|" * (len(header) - 1),
     ]
-    names = [name for name in ORDER if name in methods] + sorted(set(methods) - set(ORDER))
-    for name in names:
+    names = [name for name in ORDER if name in methods]
+    for name in names + sorted(set(methods) - set(ORDER), key=order_tagger):
         entries = methods[name]
         scores = [entry["score"] for entry in entries]
         spread = f" ({100 * min(scores):.1f}–{100 * max(scores):.1f})" if len(scores) > 1 else ""
         cells = [
-            TITLES.get(name, name) + _mark_selection(entries),
+            name_method(name) + _mark_selection(entries),
             f"{100 * fmean(scores):.1f}{spread}",
             f"{fmean(scores) / teacher:.1%}" if teacher else "",
             f"{entries[0]['parameters'] / 1e6:.2f} M",
@@ -282,13 +283,29 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
             ", ".join(str(entry["seed"]) for entry in entries),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    without, student = (methods.get(f"bilstm_{arm}") for arm in ("without_teacher", "distilled"))
-    if teacher and without and student:
-        low, high = (fmean(entry["score"] for entry in entries) for entries in (without, student))
-        if teacher > low:
-            share = (high - low) / (teacher - low)
-            lines += ["", f"Gap closed: (student − without) / (teacher − without) = {share:.0%}."]
+    pairs = [("bilstm_without_teacher", "bilstm_distilled")]
+    pairs += [(f"{name}_without_teacher", name) for name in sorted(methods) if TAGGER.fullmatch(name)]
+    for without, student in pairs:
+        if teacher and without in methods and student in methods:
+            low, high = (fmean(entry["score"] for entry in methods[name]) for name in (without, student))
+            if teacher > low:
+                share = (high - low) / (teacher - low)
+                lines += ["", f"Gap closed: (student − without) / (teacher − without) = {share:.0%}."]
     return "\n".join(lines)
+
+
+def name_method(method: str) -> str:
+    """A method's name in the table of a task."""
+    if found := TAGGER.fullmatch(method):
+        ending = "without the teacher" if found[3] else "distilled"
+        return f"tagger of {found[1]} layers of {found[2]}, {ending}"
+    return TITLES.get(method, method)
+
+
+def order_tagger(method: str) -> tuple[str, bool]:
+    """Sorts taggers by their shape, and as in other tables the one without the teacher first; others by name."""
+    found = TAGGER.fullmatch(method)
+    return (f"tagger_{found[1]}x{found[2]}", not found[3]) if found else (method, False)
 
 
 def _describe_sample(methods: dict[str, list[dict[str, Any]]]) -> str:

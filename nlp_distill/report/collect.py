@@ -69,9 +69,9 @@ class Run:
     details: Details | None = None
 
     @property
-    def has_percent(self) -> bool:
-        """Whether the score is a share, shown in percent."""
-        return self.results["metric"] in ("accuracy", "f1", "macro_f1")
+    def labels_tokens(self) -> bool:
+        """Whether it is about taggers, which label words."""
+        return bool(self.results.get("labels_tokens"))
 
 
 def collect_run(folder: str | Path, data: TaskData | None = None) -> Run:

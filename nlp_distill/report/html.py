@@ -6,6 +6,7 @@ from typing import Any
 
 from nlp_distill.report import svg
 from nlp_distill.report.collect import Details, Example, Run, name_model
+from nlp_distill.results import describe_cut_words, name_unit
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6068; --page: #fff; --card: #f6f7f9; --line: #d9dce1;
@@ -53,7 +54,7 @@ def render_run(run: Run) -> str:
     parts = [
         f"<h1>{escape(str(results['task']))}</h1>",
         f'<p class="soft">{escape(run.name)}: {escape(str(results["metric"]))} on the test split, '
-        f"{results['data']['test']['rows']:,} rows; {escape(str(results.get('data_source', '')))}.</p>",
+        f"{results['data']['test']['rows']:,} {name_unit(results)}; {escape(str(results.get('data_source', '')))}.</p>",
         f'<p class="headline">{say_headline(results)}</p>',
         render_models(results),
         render_plots(run),
@@ -175,10 +176,12 @@ def render_details(details: Details) -> str:
 
 def render_background(results: Mapping[str, Any]) -> str:
     """Data, times, versions and the command."""
-    rows = results["data"]["train"]["rows"]
-    said = [f"Labelled rows: {rows:,}."]
+    rows, unit = results["data"]["train"]["rows"], name_unit(results)
+    said = [f"Labelled {unit}: {rows:,}."]
     if "transfer_set" in results:
-        said.append(f"Transfer set: {results['transfer_set']['rows']:,} rows.")
+        said.append(f"Transfer set: {results['transfer_set']['rows']:,} {unit}.")
+    if cut := describe_cut_words(results):
+        said.append(cut)
     said.append(f"Seeds: {', '.join(map(str, results['seeds']))}.")
     times = ", ".join(
         f"{name.replace('_', ' ')} {seconds:,.0f} s" for name, seconds in results["timings_s"].items()
