@@ -41,9 +41,23 @@ BAM = f"nlp-distill distill bam {SUITE}"
 OWN_SUITE = "nlp-distill distill bam --encoder {encoder} --output {tmp}/out --max-length 32 --suite"
 FIT = f"nlp-distill fit {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32 --latency-ms 5"
 SERVE = "nlp-distill serve --port 0"
+TAG_WORDS = (
+    "nlp-distill finetune-tagger --model {encoder} --output {tmp}/out --max-length 32 --num-train-epochs 1"
+)
+TAG_ROWS = f"{TAG_WORDS} --test-file {{bad}}/tags.conll --train-file"
 TAGS = "--validation-file {bad}/tags.conll --test-file {bad}/tags.conll"
 TAGGER = f"nlp-distill distill tagger --output {{tmp}}/out --max-length 32 {TAGS} --teacher {{bad}}/tagger --train-file"
 DEMO = f"nlp-distill demo {DATA} --teacher {{encoder}} --output {{tmp}}/out --max-length 32"
+TAGGER_RESULTS = {
+    "task": "t",
+    "metric": "span_f1",
+    "labels_tokens": True,
+    "models": {"teacher": {"score": 0.5, "metrics": {"span_f1": 0.5}, "parameters": 1, "bytes": 4}},
+    "data": {"train": {"rows": 1}, "test": {"rows": 1}},
+    "seeds": [0],
+    "timings_s": {},
+    "versions": {},
+}
 AUGMENT = "data-augment --pos-tagger textblob --text-column text --output {tmp}/out.csv --input"
 
 CASES = {
@@ -434,6 +448,80 @@ CASES = {
     ),
     "tagger: no soft targets": (f"{TAGGER} {{bad}}/tags.conll --soft-weight 0", "give the first above 0"),
     "tagger: a temperature": (f"{TAGGER} {{bad}}/tags.conll --temperature nan", "temperature"),
+    "tagger: one sentence to hold out of": (
+        f"{TAGGER} {{bad}}/one.conll".replace("--validation-file {bad}/tags.conll", ""),
+        "fewer than 2 different texts",
+    ),
+    "tagger: results that are not JSON": (
+        f"{TAGGER} {{bad}}/tags.conll --task t --layers 1 --results-dir {{bad}}/published",
+        "0.json is no result of ours",
+    ),
+    "tagger: a task that is a path": (f"{TAGGER} {{bad}}/tags.conll --task ../../x", "'../../x'"),
+    "finetune-tagger: no file": (f"{TAG_ROWS} {{bad}}/nowhere", "cannot read", "No such file"),
+    "finetune-tagger: no test file": (f"{TAG_WORDS} --train-file {{bad}}/tags.conll", "--test-file"),
+    "finetune-tagger: raw text": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --unlabelled-file {{bad}}/lines.txt",
+        "--unlabelled-file",
+    ),
+    "finetune-tagger: an empty file": (f"{TAG_ROWS} {{bad}}/empty.csv", "empty.csv has no sentences"),
+    "finetune-tagger: UTF-16": (f"{TAG_ROWS} {{bad}}/utf16.csv", "utf16.csv: it is no UTF-8 text"),
+    "finetune-tagger: one sentence to hold out of": (
+        f"{TAG_ROWS} {{bad}}/one.conll",
+        "fewer than 2 different texts",
+    ),
+    "finetune-tagger: one tag": (
+        f"{TAG_ROWS} {{bad}}/one_tag.conll",
+        "train: every word has the tag 'no'; give sentences with two tags or more",
+    ),
+    "finetune-tagger: a tag that train lacks": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --validation-file {{bad}}/other.conll",
+        "validation: sentence 1 ('a'): the tag 'MISC' is not in train, which has no, yes; correct the rows",
+    ),
+    "finetune-tagger: a tag of test alone": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --test-file {{bad}}/other.conll",
+        "test: sentence 1 ('a'): the tag 'MISC' is not in train",
+    ),
+    "finetune-tagger: ids for tags": (
+        f"{TAG_ROWS} {{bad}}/ids.conll",
+        "20,000 different tags",
+        "the tag is the last column of a line",
+    ),
+    "finetune-tagger: no such model": (f"{TAG_ROWS} {{bad}}/tags.conll --model ./none", "no folder ./none"),
+    "finetune-tagger: a hostile model": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --model {{bad}}/pickle_hostile",
+        "pickle",
+        "not run",
+    ),
+    "finetune-tagger: more tokens than vectors": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --model {{bad}}/tokenizer_large",
+        "has vectors for",
+    ),
+    "finetune-tagger: too long": (f"{TAG_ROWS} {{bad}}/tags.conll --max-length 65", "reads at most 64"),
+    "finetune-tagger: a length": (f"{TAG_ROWS} {{bad}}/tags.conll --max-length 7", "max_length is 7"),
+    "finetune-tagger: a seed": (f"{TAG_ROWS} {{bad}}/tags.conll --seed -1", "seed is -1"),
+    "finetune-tagger: a rate twice": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --learning-rates 1e-4 1e-4",
+        "give each once",
+    ),
+    "finetune-tagger: a misspelt field": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --learning_rte 1",
+        "unknown option --learning_rte",
+    ),
+    "finetune-tagger: a metric of texts": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --metric-for-best-model f1",
+        "metric_for_best_model is f1; give score, loss, token_accuracy",
+    ),
+    "finetune-tagger: results that are not JSON": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --task t --results-dir {{bad}}/published",
+        "0.json is no result of ours",
+    ),
+    "finetune-tagger: a task that is a path": (f"{TAG_ROWS} {{bad}}/tags.conll --task ../../x", "'../../x'"),
+    "finetune: a tagger's files": (f"{FINETUNE} {ROWS} {{bad}}/tags.conll", "unknown suffix '.conll'"),
+    "report: rows of a tagger": (
+        f"{REPORT} {{bad}}/results_tagger --train-file {{bad}}/tags.conll",
+        "is a tagger's run",
+        "leave out the data options",
+    ),
     "evaluate: a tagger": (f"{EVALUATE} {{bad}}/tagger", "is a tagger, which labels words and not texts"),
     "serve: a tagger": (f"{SERVE} {{bad}}/tagger", "is a tagger"),
     "label: a tagger": (f"{LABEL} --teacher {{bad}}/tagger", "is a tagger"),
@@ -541,6 +629,9 @@ def write_rows(bad):
         "tags.conll": "a no\nfilm yes\n\na no\nplot no\n",
         "no_tag.conll": "a no\nplot\n",
         "other.conll": "a MISC\n",
+        "one.conll": "a no\nfilm yes\n",
+        "one_tag.conll": "a no\n\nplot no\n",
+        "ids.conll": "\n\n".join(f"film{n} {n}" for n in range(20_000)),
         "few.jsonl": '{"tokens": ["a", "b"], "tags": ["no"]}\n',
         "half.jsonl": '{"tokens": ["\\ud800"], "tags": ["no"]}\n',
         "zeros.conll": "\0" * 2_000_000,
@@ -735,7 +826,9 @@ def write_others(bad):
         "results_text": "{",
         "results_list": "[1]",
         "results_short": '{"task": "x", "models": {"teacher": {}}}',
+        "results_tagger": json.dumps(TAGGER_RESULTS),
         "published/teacher/t": "{",
+        "published/tagger_1x16/t": "{",
     }.items():
         (bad / name).mkdir(parents=True)
         (bad / name / ("0.json" if "/" in name else "results.json")).write_text(text)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nlp_distill.report.collect import Details, Run
-from nlp_distill.results import render_results
+from nlp_distill.results import render_model_table, render_results
 
 ESCAPED = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#"})
 
@@ -12,7 +12,12 @@ def render_markdown(runs: Sequence[Run]) -> str:
     """The whole report; text that comes from data is escaped."""
     parts = []
     for run in runs:
-        page = render_results(run.results) if "retention" in run.results else f"# {run.name}\n"
+        results, metric = run.results, str(run.results["metric"])
+        if "retention" in results:
+            page = render_results(results)
+        else:  # of a fine-tuning, which has no student
+            table = render_model_table(results["models"], metric)
+            page = f"# {run.name}: {metric} on the test split\n\n{table}"
         parts.append(page.rstrip())
         if run.details:
             parts.append(render_details(run.details))

@@ -28,6 +28,7 @@ from nlp_distill.trainer import find_last_checkpoint
 COMMANDS = [
     ["demo"],
     ["finetune"],
+    ["finetune-tagger"],
     ["label"],
     ["distill", "bilstm"],
     ["distill", "cnn"],
@@ -35,6 +36,7 @@ COMMANDS = [
     ["distill", "tinybert"],
     ["distill", "mt-dnn"],
     ["distill", "bam"],
+    ["distill", "tagger"],
     ["fit"],
     ["distill", "spacy"],
     ["hand-over"],
