@@ -288,3 +288,22 @@ def test_the_readme_holds_the_comparisons_and_they_are_whole(render) -> None:
             ]
             assert row["frontier"] == (not better)
         assert render.render_comparison(report) in readme
+
+
+def test_taggers_stand_beside_the_same_without_the_teacher(render, tmp_path):
+    spans = {"metrics": {"span_f1": 0.5, "token_accuracy": 0.9}}
+    publish(tmp_path, "teacher", "names", 0, 0.5, 22_700_000, **spans)
+    for seed, without, distilled in [(0, 0.3, 0.4), (1, 0.4, 0.45)]:
+        publish(tmp_path, "tagger_3x384_without_teacher", "names", seed, without, 17_000_000, **spans)
+        publish(tmp_path, "tagger_3x384", "names", seed, distilled, 17_000_000, **spans)
+    publish(tmp_path, "tagger_2x128", "names", 0, 0.2, 4_000_000, **spans)
+    lines = render.render_tables(render.read_results(tmp_path)).splitlines()
+    assert lines[0] == "**names**" and lines[2].startswith("| model | span f1 | of the teacher's |")
+    assert [line.split(" | ")[:2] for line in lines[4:8]] == [
+        ["| teacher, fine-tuned", "50.0"],
+        ["| tagger of 2 layers of 128, distilled", "20.0"],
+        ["| tagger of 3 layers of 384, without the teacher", "35.0 (30.0–40.0)"],
+        ["| tagger of 3 layers of 384, distilled", "42.5 (40.0–45.0)"],
+    ]
+    assert lines[-1] == "Gap closed: (student − without) / (teacher − without) = 50%."
+    assert sum(line.startswith("Gap closed") for line in lines) == 1
