@@ -267,6 +267,8 @@ def _explain(error: Exception, is_folder: bool) -> str:
         )
     if "ignore_mismatched_sizes" in str(error):
         return "its weights have other shapes than its config.json says; take a folder that save_pretrained wrote"
+    if "Unrecognized configuration class" in str(error):
+        return "its kind of model has no head for this; give a BERT or another encoder of texts"
     if not isinstance(error, OSError | ValueError | SafetensorError):  # and says nothing about its cause
         return f"a file in it is damaged ({type(error).__name__}: {_shorten(error)}); save the model again"
     if is_folder:

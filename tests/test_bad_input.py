@@ -492,6 +492,11 @@ CASES = {
         "pickle",
         "not run",
     ),
+    "finetune-tagger: a model of images": (
+        f"{TAG_ROWS} {{bad}}/tags.conll --model {{bad}}/config_vision",
+        "config_vision",
+        "its kind of model has no head for this; give a BERT",
+    ),
     "finetune-tagger: more tokens than vectors": (
         f"{TAG_ROWS} {{bad}}/tags.conll --model {{bad}}/tokenizer_large",
         "has vectors for",
