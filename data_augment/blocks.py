@@ -6,14 +6,10 @@ depend on who works on it.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from data_augment.rules import RuleSettings
 from data_augment.tag_counts import TagTable, load_table, save_table
 from data_augment.texts import Texts
 from data_augment.variation import vary_texts
+from data_augment.workers import WorkerDied, Workers
 
 
 @dataclass(frozen=True)
@@ -156,59 +153,35 @@ def vary_blocks(blocks: Iterable[Block], varier: BlockVarier, num_workers: int) 
     At most two blocks a worker are waiting, so memory does not grow with the input.
 
     Raises:
-        InputError: a worker process died.
+        InputError: a worker process died, or had no memory.
     """
     if num_workers == 1:
         yield from map(varier.vary, blocks)
         return
     waiting: deque[Future[Variants]] = deque()
     with tempfile.TemporaryDirectory(prefix="data_augment.") as folder:
-        # What all blocks need goes through a file: a large argument would be written into the pipe of a starting
-        # worker, and if that worker dies, the write never ends.
-        file = Path(folder, "table.npz")
+        file = Path(folder, "table.npz")  # what all blocks need
         varier.save_table(file)
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(
-            num_workers, context, initializer=_start_worker, initargs=(file, *varier.settings)
-        )
         try:
-            for block in blocks:
-                with _blocked_interrupts():
-                    waiting.append(pool.submit(_vary_in_worker, block))
-                if len(waiting) >= 2 * num_workers:
+            with Workers(num_workers, _load_varier, (file, *varier.settings)) as workers:
+                for block in blocks:
+                    waiting.append(workers.submit(block))
+                    if len(waiting) >= 2 * num_workers:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
+        except WorkerDied as died:
+            reason = ", perhaps for lack of memory" if died.was_killed else ""
+            guard = '; a script needs an `if __name__ == "__main__":` guard to use workers'
             raise InputError(
-                "a worker died, perhaps for lack of memory; nothing was written. Use fewer workers, or one; "
-                'a script of yours needs an `if __name__ == "__main__":` guard to use workers'
+                f"{died}{reason}; nothing was written. Run it again, with fewer workers (or one) or more memory"
+                + ("" if died.was_killed else guard)
             ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except MemoryError:
+            raise InputError(
+                "there is no memory to vary a block of rows; nothing was written. Run it again with fewer workers"
+            ) from None
 
 
-@contextmanager
-def _blocked_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C; a worker started meanwhile never gets it, since it is the parent who ends the workers."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_varier: BlockVarier  # one a worker process
-
-
-def _start_worker(file: Path, settings: RuleSettings, seed: int) -> None:
-    global _varier
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _varier = BlockVarier(load_table(file), settings, seed)
-
-
-def _vary_in_worker(block: Block) -> Variants:
-    return _varier.vary(block)
+def _load_varier(file: Path, settings: RuleSettings, seed: int) -> Callable[[Block], Variants]:
+    return BlockVarier(load_table(file), settings, seed).vary

@@ -447,7 +447,7 @@ class Deadly:
 
 def test_a_dead_worker_is_a_clear_error() -> None:
     varier = BlockVarier(TagCounter().make_table(), combine_rules([MaskRule()]), seed=0)
-    with pytest.raises(InputError, match="a worker died"):
+    with pytest.raises(InputError, match="a worker process died; nothing was written"):
         list(vary_blocks([Deadly()], varier, 2))
 
 
