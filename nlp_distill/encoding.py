@@ -10,6 +10,7 @@ import torch
 from data_augment.errors import InputError
 from data_augment.rows import is_unicode
 from nlp_distill.objectives.hard_labels import UNLABELLED
+from nlp_distill.runtime import cut
 
 CHUNK_ROWS = 8192  # rows handed to the tokenizer at a time
 
@@ -116,13 +117,7 @@ def encode_rows(
             raise InputError(
                 f"a text holds half of a surrogate pair, which is no Unicode text: {broken[0][:40]!r}"
             )
-        encoded = tokenizer(
-            *texts,
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-            return_token_type_ids=len(text_columns) == 2,
-        )
+        encoded = _tokenise(tokenizer, texts, max_length, with_types=len(text_columns) == 2)
         lengths.append(np.fromiter(map(len, encoded["input_ids"]), dtype=np.int64, count=len(chunk)))
         for name in names:
             tokens = [token for row in encoded[name] for token in row]
@@ -152,12 +147,8 @@ def encode_for_teacher(
     """
 
     def encode(batch: Mapping[str, Any]) -> dict[str, Any]:
-        encoded = tokenizer(
-            *(batch[column] for column in text_columns),
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-        )
+        texts = [batch[column] for column in text_columns]
+        encoded = _tokenise(tokenizer, texts, max_length, "token_type_ids" in tokenizer.model_input_names)
         return {f"teacher_{name}": values for name, values in encoded.items()}
 
     return rows.map(encode, batched=True)
@@ -179,6 +170,20 @@ def iterate_chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[lis
             chunk = []
     if chunk:
         yield chunk
+
+
+def _tokenise(
+    tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int, with_types: bool
+) -> Mapping[str, list[list[int]]]:
+    """Texts, or pairs of them, as token ids (and types), cut to ``max_length``."""
+    settings = {"return_attention_mask": False, "return_token_type_ids": with_types}
+    if len(texts) == 1 or not tokenizer.is_fast:
+        return tokenizer(*texts, truncation=True, max_length=max_length, **settings)
+    # Cut by us: the tokenizer's own truncation of long pairs takes the square of their length, in time and memory.
+    encoded = tokenizer(*texts, verbose=False, **settings)
+    rows = [cut(row, max_length, tokenizer.truncation_side) for row in encoded.encodings]
+    types = {"token_type_ids": [row.type_ids for row in rows]} if with_types else {}
+    return {"input_ids": [row.ids for row in rows]} | types
 
 
 def _collect_labels(labels: list[Any]) -> np.ndarray | None:

@@ -110,6 +110,7 @@ def export_model(
         "labels": list(read_labels(model.config)),
         "labels_tokens": labels_tokens([type(model).__name__]),
         "max_length": max_length,
+        "truncation_side": tokenizer.truncation_side,
         "is_pair": is_pair,
         "inputs": names,
         "pad_token_id": tokenizer.pad_token_id,

@@ -10,8 +10,9 @@ file beside the model.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,13 @@ class WrongKindError(ValueError):
     """A folder holds a tagger where a classifier of texts was asked for, or the other way round."""
 
 
+class Tokens(NamedTuple):
+    """What is left of an encoded text, or pair, that was too long."""
+
+    ids: list[int]
+    type_ids: list[int]
+
+
 class Classifier:
     """A classifier or regressor in a folder that ``nlp-distill export`` made.
 
@@ -35,7 +43,7 @@ class Classifier:
         batch_size: rows in one call of the model.
 
     Raises:
-        ValueError: if the folder lacks one of the files, or holds a tagger.
+        ValueError: if the folder lacks one of the files, or holds a tagger; for a batch size below 1.
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None, batch_size: int = 32):
@@ -43,7 +51,8 @@ class Classifier:
         if is_tagger(self.settings):
             raise WrongKindError(f"{folder} holds a tagger, which labels words; open it with Tagger")
         self.labels: list[str] = self.settings["labels"]
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
+        self.tokenizer.no_truncation()  # too long texts are cut here, see cut()
         # The fast one leaves out the tokens' places in the text, which nobody reads here; old versions lack it.
         self._encode = getattr(self.tokenizer, "encode_batch_fast", self.tokenizer.encode_batch)
 
@@ -77,7 +86,8 @@ class Classifier:
         """
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
-        encoded = self._encode([self._check(text) for text in texts])
+        limits = self.settings["max_length"], self.settings.get("truncation_side", "right")
+        encoded = [cut(one, *limits) for one in self._encode([self._check(text) for text in texts])]
         width = len(self.labels) or 1
         logits = np.empty((len(encoded), width), dtype=np.float32)
         # Texts of similar length go together, so that little is computed on padding.
@@ -93,6 +103,8 @@ class Classifier:
         )
         if self.settings["is_pair"] is True and not is_pair:
             raise TypeError(f"this model compares two texts; give (first, second), not {text!r}")
+        if self.settings["is_pair"] is False and is_pair:
+            raise TypeError(f"this model reads one text; give a string, not {text!r}")
         if not is_pair and not isinstance(text, str):
             raise TypeError(f"a text is a string, or (first, second) for a pair, not {text!r}")
         check_unicode(text)
@@ -111,7 +123,7 @@ class Tagger:
         batch_size: rows in one call of the model.
 
     Raises:
-        ValueError: if the folder lacks one of the files, or holds no tagger.
+        ValueError: if the folder lacks one of the files, or holds no tagger; for a batch size below 1.
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None, batch_size: int = 32):
@@ -119,7 +131,7 @@ class Tagger:
         if not is_tagger(self.settings):
             raise WrongKindError(f"{folder} holds a classifier of whole texts; open it with Classifier")
         self.labels: list[str] = self.settings["labels"]
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
 
     def __call__(self, texts: Sequence[str | list[str]]) -> list[list[dict]]:
         """Each text's words with their place, likeliest label and its probability.
@@ -132,6 +144,7 @@ class Tagger:
             For each text a list of ``{"word", "start", "end", "label", "score"}``; ``text[start:end]`` is the word, of
             a list ``" ".join(words)[start:end]``.
         """
+        texts = texts if isinstance(texts, str) else list(texts)
         encoded = self._encode(texts)
         return [
             self._describe_words(text, one, logits)
@@ -150,6 +163,7 @@ class Tagger:
     def _encode(self, texts: Sequence[str | list[str]]) -> list:
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
+        texts = list(texts)
         for text in texts:
             for part in text if isinstance(text, list) else [text]:
                 if not isinstance(part, str):
@@ -212,13 +226,10 @@ def load(folder: str | Path, threads: int | None):
     from tokenizers import Tokenizer
 
     folder = Path(folder)
-    for name in (MODEL, TOKENIZER, SETTINGS):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}; give a folder that `nlp-distill export` made")
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = read_settings(folder)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(settings["max_length"])
+    tokenizer.enable_truncation(settings["max_length"], direction=settings.get("truncation_side", "right"))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -227,6 +238,18 @@ def load(folder: str | Path, threads: int | None):
         str(folder / MODEL), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
     )
     return settings, tokenizer, session
+
+
+def read_settings(folder: Path) -> dict:
+    """What ``nlp-distill export`` says of the model in a folder.
+
+    Raises:
+        ValueError: if the folder lacks one of the files.
+    """
+    for name in (MODEL, TOKENIZER, SETTINGS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no {name}; give a folder that `nlp-distill export` made")
+    return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
 
 
 def is_tagger(settings: dict) -> bool:
@@ -248,6 +271,49 @@ def check_unicode(text: Text) -> None:
         ) from None
 
 
+def check_batch_size(batch_size: int) -> int:
+    """The batch size, if it is one.
+
+    Raises:
+        ValueError: for one below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    return batch_size
+
+
+def cut(encoded: Any, max_length: int, side: str = "right") -> Any:
+    """The tokens that a model reads of an encoded text or pair: all special ones, and as many others as have room.
+
+    They are those that the tokenizer's own truncation ("longest first") leaves. That keeps what it cuts away too, of a
+    pair in every combination: two texts of 20,000 characters took a second and 800 MB.
+
+    Args:
+        encoded: of the tokenizers library, not truncated.
+        max_length: tokens at most, special ones included.
+        side: where long texts are cut: ``right``, or ``left`` for their begin.
+
+    Returns:
+        Something with ``ids`` and ``type_ids``: ``encoded`` where it is short enough.
+    """
+    ids, types = encoded.ids, encoded.type_ids
+    if len(ids) <= max_length:
+        return encoded
+    sides = encoded.sequence_ids  # None of special tokens
+    counts = sides.count(0), sides.count(1)
+    room = max_length - len(ids) + sum(counts)
+    short = min(*counts, room // 2)
+    kept = (short, room - short) if counts[0] <= counts[1] else (room - short, short)
+    firsts = [count - part if side == "left" else 0 for count, part in zip(counts, kept, strict=True)]
+    chosen, seen = [], [0, 0]
+    for place, own in enumerate(sides):
+        if own is None or firsts[own] <= seen[own] < firsts[own] + kept[own]:
+            chosen.append(place)
+        if own is not None:
+            seen[own] += 1
+    return Tokens([ids[place] for place in chosen], [types[place] for place in chosen])
+
+
 def pad(encoded: list, settings: dict) -> dict[str, np.ndarray]:
     """Encoded rows as the model's inputs: (rows, longest) each."""
     rows = [one.ids for one in encoded]
@@ -263,19 +329,41 @@ def pad(encoded: list, settings: dict) -> dict[str, np.ndarray]:
     return {name: columns[name] for name in settings["inputs"]}
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(
-            "usage: python runtime.py FOLDER TEXT ...   (of a pair model: FIRST SECOND FIRST SECOND ...)"
+def answer_command(folder: Path, given: list[str]) -> Iterator[Any]:
+    """The answers to texts of the command line, two arguments each of a pair model.
+
+    Raises:
+        ValueError: for a folder that holds no model, or half a pair.
+    """
+    if is_tagger(read_settings(folder)):
+        yield from Tagger(folder)(given)
+        return
+    classifier = Classifier(folder)
+    texts: list[Text] = list(given)
+    if classifier.settings["is_pair"]:
+        if len(given) % 2:
+            raise ValueError(f"this model compares two texts; give FIRST SECOND ..., not {len(given)} texts")
+        texts = list(zip(given[::2], given[1::2], strict=True))
+    yield from classifier(texts)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line: an answer a line as JSON, or what is wrong in one line; returns the exit code."""
+    if len(arguments) < 2:
+        print(
+            "usage: python runtime.py FOLDER TEXT ...   (of a pair model: FIRST SECOND ...)", file=sys.stderr
         )
-    given = sys.argv[2:]
-    if is_tagger(json.loads(Path(sys.argv[1], SETTINGS).read_text(encoding="utf-8"))):
-        for words in Tagger(sys.argv[1])(given):
-            print(json.dumps(words, ensure_ascii=False))
-        sys.exit()
-    classifier = Classifier(sys.argv[1])
-    pairs: list[Text] = (
-        list(zip(given[::2], given[1::2], strict=True)) if classifier.settings["is_pair"] else []
-    )
-    for answer in classifier(pairs or given):
-        print(json.dumps(answer, ensure_ascii=False))
+        return 2
+    try:
+        for answer in answer_command(Path(arguments[0]), arguments[1:]):
+            print(json.dumps(answer, ensure_ascii=False))
+    except (
+        Exception
+    ) as error:  # damaged files make onnxruntime and tokenizers raise errors without a common base
+        print(f"error: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

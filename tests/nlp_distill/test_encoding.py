@@ -1,5 +1,7 @@
 """Encoded rows equal what the tokenizer gives row by row."""
 
+import time
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -50,6 +52,34 @@ def test_rows_are_cut_to_max_length_as_the_tokenizer_cuts_them(tokenizer, make_r
     for row, got in zip(rows, encoded, strict=True):
         expected = tokenizer(*(row[column] for column in columns), truncation=True, max_length=8)
         assert got["input_ids"].tolist() == expected["input_ids"]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pairs_are_cut_as_the_tokenizer_cuts_them_whichever_text_is_longer(tokenizer, make_rows, side):
+    tokenizer.truncation_side = side
+    lengths = [(first, second) for first in (0, 1, 4, 5, 9, 30) for second in (0, 1, 4, 5, 9, 30)]
+    words = ["a", "the", "film", "movie", "plot", "good", "great", "bad", "dull", "fine"]
+    rows = [
+        {"text": " ".join((words * 3)[:first]), "second": " ".join((words[::-1] * 3)[:second])}
+        for first, second in lengths
+    ]
+    for max_length in (8, 13, 64):
+        encoded = encode_rows(rows, tokenizer, ("text", "second"), max_length)
+        for row, got in zip(rows, encoded, strict=True):
+            expected = tokenizer([row["text"]], [row["second"]], truncation=True, max_length=max_length)
+            assert [got["input_ids"].tolist()] == expected["input_ids"], row
+            assert [got["token_type_ids"].tolist()] == expected["token_type_ids"], row
+
+
+def test_the_time_of_long_pairs_grows_as_their_length(tokenizer):
+    def measure(words):
+        text = "film " * words
+        started = time.process_time()
+        encode_rows([{"text": text, "second": text}], tokenizer, ("text", "second"), 16)
+        return time.process_time() - started
+
+    measure(10)
+    assert measure(2500) < 30 * max(min(measure(250) for _ in range(3)), 1e-3)  # its square would be 100
 
 
 def test_encoding_leaves_the_tokenizers_own_settings_alone(tokenizer, make_rows):
