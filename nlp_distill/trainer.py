@@ -230,9 +230,18 @@ class DistillationTrainer(Trainer):
         """Logits of the student and the loss to its labels; evaluation asks nothing of the teacher."""
         inputs = self._prepare_inputs(inputs)
         labels = inputs.get("labels")
-        with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(batch=inputs)["logits"]
-            loss = None if labels is None else hard_label_loss(logits.float(), labels)
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                logits = model(batch=inputs)["logits"]
+                loss = None if labels is None else hard_label_loss(logits.float(), labels)
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            rows, tokens = inputs["input_ids"].shape
+            raise InputError(
+                f"there is no memory to evaluate {rows} rows of {tokens} tokens at once; give a smaller "
+                "per_device_eval_batch_size"
+            ) from error
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

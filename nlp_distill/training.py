@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import ProgressCallback, TrainingArguments, set_seed
+from transformers import ProgressCallback, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_callback import ExportableState
 
 from data_augment.errors import InputError
 from nlp_distill.interrupts import checkpoint_on_signals
@@ -158,15 +159,15 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
     What was written for TensorBoard beside the checkpoints stays, as ``output/runs``.
 
     Returns:
-        ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations.
+        ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations, and
+        ``seconds`` counts those before the checkpoint that the training continued at, too.
     """
     checkpoints = str(trainer.args.output_dir)
-    started = (
-        time.perf_counter()
-    )  # the Trainer's train_runtime is negative where the clock was set back meanwhile
+    clock = _Clock()
+    trainer.add_callback(clock)
     with checkpoint_on_signals(trainer), end_bar_on_error(trainer):
         trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
-    seconds = time.perf_counter() - started
+    seconds = clock.read()
     trainer.save_model(str(output))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
@@ -182,3 +183,26 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         "seconds": round(seconds, 1),
         "history": [entry for entry in trainer.state.log_history if "eval_score" in entry],
     }
+
+
+class _Clock(TrainerCallback, ExportableState):
+    """How long a training has taken, over all its parts: checkpoints keep what had passed until then.
+
+    The Trainer's ``train_runtime`` is of the last part, and negative where the clock was set back meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.earlier = 0.0
+        self.started = time.perf_counter()
+
+    def read(self) -> float:
+        """Seconds so far."""
+        return self.earlier + time.perf_counter() - self.started
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"seconds": self.read()}}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        kept = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        self.earlier = kept["attributes"]["seconds"]
+        self.started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 The transfer set and its labels are those of :mod:`nlp_distill.pipelines.bilstm` (Tang et al. 2019, arXiv 1903.12136);
 the student is spaCy's own (:mod:`nlp_distill.students.spacy_textcat`), and beside it the same one learns the labelled
-rows alone. An interrupted training begins anew: it takes minutes.
+rows alone. An interrupted training goes on after its last whole epoch.
 """
 
 import dataclasses
@@ -47,6 +47,8 @@ from nlp_distill.students.spacy_textcat import (
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.training import MAX_SEED, MIN_LENGTH
+
+PROGRESS = "progress.npz"  # of a training that is going on
 
 
 @dataclass(frozen=True)
@@ -233,8 +235,10 @@ class _Stages:
         def build(folder: Path) -> dict[str, Any]:
             texts, targets = read()
             nlp = build_textcat(labels, config.architecture, config.language, seed)
-            trained = train_textcat(nlp, texts, targets, training, seed, self._score_validation, title)
+            kept = folder / PROGRESS
+            trained = train_textcat(nlp, texts, targets, training, seed, self._score_validation, title, kept)
             save_textcat(nlp, folder)
+            kept.unlink()
             return {"entry": self._score(nlp, folder, trained), "training": trained}
 
         all_inputs = {

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from nlp_distill.limits import check_positive, check_share, check_whole
 from nlp_distill.processes import is_main_process
 from nlp_distill.spacy_docs import import_spacy, make_blank, make_document
+from nlp_distill.students.spacy_progress import Progress, load_progress, save_progress
 
 ARCHITECTURES = ("ensemble", "bow")
 PREDICTED_ROWS = 256  # documents in one forward pass
@@ -87,6 +88,7 @@ def train_textcat(
     seed: int,
     score: Callable[[Any], float],
     title: str,
+    progress_file: Path | None = None,
 ) -> dict[str, Any]:
     """Train the pipeline in place; it ends with the weights of the best epoch.
 
@@ -98,6 +100,8 @@ def train_textcat(
         seed: of order and dropout.
         score: the pipeline's score on validation; the first of the best epochs counts.
         title: what the progress bar says.
+        progress_file: written after every epoch, and gone on from where it is there: an interrupted training ends
+            with the bits of one that was not.
 
     Returns:
         ``{"validation_score", "epochs", "steps", "seconds", "history"}``, as the other trainings have it.
@@ -108,40 +112,64 @@ def train_textcat(
     import_spacy().util.fix_random_seed(seed)
     from thinc.api import set_dropout_rate
 
-    started, textcat = time.perf_counter(), nlp.get_pipe("textcat")
-    optimizer = nlp.create_optimizer()
+    model, optimizer = nlp.get_pipe("textcat").model, nlp.create_optimizer()
     optimizer.learn_rate = training.learning_rate
-    set_dropout_rate(textcat.model, training.dropout)
-    history: list[dict[str, Any]] = []
-    best, weights, steps = -math.inf, b"", 0
-    total = training.epochs * len(texts)
-    with tqdm(total=total, desc=title, unit="row", unit_scale=True, disable=not is_main_process()) as bar:
-        for epoch in range(1, training.epochs + 1):
-            loss = 0.0
-            order = np.random.default_rng((seed, epoch)).permutation(len(texts))
-            for start in range(0, len(order), training.batch_size):
-                rows = order[start : start + training.batch_size]
-                documents = [nlp.make_doc(texts[row]) for row in rows]
-                found = take_step(textcat.model, documents, targets[rows], optimizer)
-                if not math.isfinite(found):
-                    raise FloatingPointError(
-                        f"the loss is {found} at step {steps + 1}; lower the learning rate"
-                    )
-                loss, steps = loss + found, steps + 1
-                bar.update(len(rows))
+    set_dropout_rate(model, training.dropout)
+    done = load_progress(progress_file, model, optimizer) if progress_file is not None else None
+    progress = Progress() if done is None else done
+    with tqdm(
+        total=training.epochs * len(texts),
+        initial=progress.epoch * len(texts),
+        desc=title,
+        unit="row",
+        unit_scale=True,
+        disable=not is_main_process(),
+    ) as bar:
+        while progress.epoch < training.epochs:
+            started = time.perf_counter()
+            _train_epoch(nlp, texts, targets, training, seed, optimizer, progress, bar)
             reached = score(nlp)
-            history.append({"epoch": epoch, "step": steps, "loss": loss / len(texts), "eval_score": reached})
+            progress.history[-1]["eval_score"] = reached
             bar.set_postfix(score=f"{reached:.4f}")
-            if reached > best:
-                best, weights = reached, textcat.model.to_bytes()
-    textcat.model.from_bytes(weights)
+            if progress.best is None or reached > progress.best:
+                progress.best, progress.weights = reached, model.to_bytes()
+            progress.seconds += time.perf_counter() - started
+            if progress_file is not None:
+                save_progress(progress_file, progress, model, optimizer)
+    model.from_bytes(progress.weights)
     return {
-        "validation_score": best,
+        "validation_score": progress.best,
         "epochs": training.epochs,
-        "steps": steps,
-        "seconds": round(time.perf_counter() - started, 1),
-        "history": history,
+        "steps": progress.steps,
+        "seconds": round(progress.seconds, 1),
+        "history": progress.history,
     }
+
+
+def _train_epoch(
+    nlp: Any,
+    texts: Sequence[str],
+    targets: np.ndarray,
+    training: TextcatTraining,
+    seed: int,
+    optimizer: Any,
+    progress: Progress,
+    bar: tqdm,
+) -> None:
+    """One pass over the rows, in an order of its own; ``progress`` gets its loss."""
+    loss, epoch = 0.0, progress.epoch + 1
+    order = np.random.default_rng((seed, epoch)).permutation(len(texts))
+    for start in range(0, len(order), training.batch_size):
+        rows = order[start : start + training.batch_size]
+        documents = [nlp.make_doc(texts[row]) for row in rows]
+        found = take_step(nlp.get_pipe("textcat").model, documents, targets[rows], optimizer)
+        progress.steps += 1
+        if not math.isfinite(found):
+            raise FloatingPointError(f"the loss is {found} at step {progress.steps}; lower the learning rate")
+        loss += found
+        bar.update(len(rows))
+    progress.epoch = epoch
+    progress.history.append({"epoch": epoch, "step": progress.steps, "loss": loss / len(texts)})
 
 
 def take_step(model: Any, documents: Sequence[Any], targets: np.ndarray, optimizer: Any) -> float:

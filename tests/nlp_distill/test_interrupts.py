@@ -17,7 +17,7 @@ from nlp_distill.encoding import encode_rows
 from nlp_distill.labelling import compute_logits
 from nlp_distill.memory import lacks_memory
 from nlp_distill.teachers import Teacher
-from nlp_distill.trainer import DistillationTrainer, find_last_checkpoint
+from nlp_distill.trainer import DistillationModel, DistillationTrainer, find_last_checkpoint
 
 OPTIONS = ["--num-train-epochs", 2, "--per-device-train-batch-size", 8]  # 40 rows: 5 steps an epoch
 OUT_OF_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ...")
@@ -89,6 +89,25 @@ def test_a_clock_that_jumps_changes_nothing(fine_tune, raise_at_step, tmp_path: 
     assert json.loads((tmp_path / "jumps" / "results.json").read_text())["timings_s"]["training"] > 0
 
 
+def test_the_time_of_a_training_counts_what_came_before_the_interruption(
+    fine_tune, raise_at_step, tmp_path: Path, monkeypatch
+) -> None:
+    passed, real = [0.0], time.perf_counter
+
+    def take_long_and_stop():
+        passed[0] = 1000.0
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context():
+        monkeypatch.setattr(time, "perf_counter", lambda: real() + passed[0])
+        raise_at_step(2, take_long_and_stop)
+        assert fine_tune(tmp_path / "out", *OPTIONS) == 128 + signal.SIGTERM
+        monkeypatch.undo()
+    assert fine_tune(tmp_path / "out", *OPTIONS) == 0
+    seconds = json.loads((tmp_path / "out" / "results.json").read_text())["timings_s"]["training"]
+    assert 1000 < seconds < 1100
+
+
 def test_a_second_signal_stops_at_once(fine_tune, raise_at_step, tmp_path: Path) -> None:
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
@@ -113,6 +132,21 @@ def test_memory_that_runs_out_in_training_is_one_line_that_says_what_to_do(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: there is no memory for a step of 8 rows of ")
     assert "Halve per_device_train_batch_size and double gradient_accumulation_steps" in error
+
+
+def test_memory_that_runs_out_in_evaluation_is_one_line_that_says_what_to_do(fine_tune, tmp_path, capsys):
+    def fail(self, batch, *arguments, progress=None, **named):
+        if progress is None:  # evaluation
+            raise OUT_OF_MEMORY
+        return original(self, batch, *arguments, progress=progress, **named)
+
+    original = DistillationModel.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DistillationModel, "forward", fail)
+        assert fine_tune(tmp_path / "out", *OPTIONS) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: there is no memory to evaluate ")
+    assert "give a smaller per_device_eval_batch_size" in error
 
 
 def test_a_batch_without_memory_is_run_in_halves_with_the_same_logits(

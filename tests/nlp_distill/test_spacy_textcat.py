@@ -1,6 +1,7 @@
 """spaCy as a student: its classifier learns probabilities, from a handed-over file and in a whole run."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,7 @@ TEXTS = [
 
 spacy = pytest.importorskip("spacy", reason="the extra 'spacy' is not installed")
 
+from nlp_distill.students.spacy_progress import load_progress  # noqa: E402
 from nlp_distill.students.spacy_textcat import (  # noqa: E402  it is of no use without spaCy
     ARCHITECTURES,
     TextcatTraining,
@@ -199,6 +201,66 @@ def test_training_repeats_by_seed_and_ends_with_the_best_epoch(architecture, tmp
     np.testing.assert_allclose(swapped[: len(TEXTS)], kept[:, ::-1], atol=1e-6)
 
 
+class Stopped(Exception):
+    """Raised where a kill would come."""
+
+
+@pytest.mark.parametrize("stopped_in", [2, 3])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(architecture, stopped_in, tmp_path):
+    labels, targets = ["no", "yes"], np.random.default_rng(0).dirichlet([1, 1], len(TEXTS))
+    scores = {1: 0.5, 2: 0.7, 3: 0.6, 4: 0.2}
+
+    def train(progress_file, stop=None):
+        nlp = build_textcat(labels, architecture, "en", seed=3)
+        epochs = iter(range(1, 5) if stop != "resumed" else range(stopped_in, 5))
+
+        def score(current):
+            predict_log_probabilities(current, TEXTS, labels)
+            epoch = next(epochs)
+            if epoch == stop:
+                raise Stopped
+            return scores[epoch]
+
+        training = TextcatTraining(epochs=4, batch_size=2, dropout=0.5)
+        trained = train_textcat(nlp, TEXTS, targets, training, 3, score, "training", progress_file)
+        return trained, nlp.get_pipe("textcat").model.to_bytes()
+
+    expected, weights = train(None)
+    file = tmp_path / "progress.npz"
+    with pytest.raises(Stopped):
+        train(file, stopped_in)
+    np.random.seed(99)  # another process begins elsewhere
+    trained, resumed = train(file, "resumed")
+    assert resumed == weights
+    assert {**trained, "seconds": 0} == {**expected, "seconds": 0}
+    assert trained["seconds"] >= 0 and os.listdir(tmp_path) == ["progress.npz"]
+
+
+def test_a_damaged_progress_file_is_passed_over(tmp_path):
+    file, labels = tmp_path / "progress.npz", ["no", "yes"]
+    targets = np.tile([0.3, 0.7], (len(TEXTS), 1))
+
+    def train(epochs):
+        nlp = build_textcat(labels, "bow", "en", seed=0)
+        training = TextcatTraining(epochs=epochs, batch_size=2)
+        train_textcat(nlp, TEXTS, targets, training, 0, lambda nlp: 0.5, "training", file)
+        return nlp.get_pipe("textcat").model.to_bytes()
+
+    expected = train(1)
+    whole = file.read_bytes()
+    middle = whole.index(b"weights.npy") + 500
+    for damaged in (
+        whole[:-100],
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        b"",
+        b"x",
+    ):
+        file.write_bytes(damaged)
+        assert load_progress(file, None, None) is None
+        assert train(1) == expected
+
+
 def test_a_diverging_training_stops_with_a_number(monkeypatch):
     nlp = build_textcat(["no", "yes"], "bow", "en", 0)
     targets = np.full((len(TEXTS), 2), np.nan)
@@ -276,9 +338,9 @@ def test_the_student_learns_the_teachers_probabilities_and_the_baseline_the_labe
     seen = {}
     real = spacy_textcat.train_textcat
 
-    def keep(nlp, texts, targets, training, seed, score, title):
+    def keep(nlp, texts, targets, training, seed, score, title, progress_file):
         seen[title] = (texts, targets, training.epochs)
-        return real(nlp, texts, targets, training, seed, score, title)
+        return real(nlp, texts, targets, training, seed, score, title, progress_file)
 
     monkeypatch.setattr(spacy_textcat, "train_textcat", keep)
     output = tmp_path / "run"
