@@ -42,6 +42,7 @@ from nlp_distill.options import (
     add_tinybert_options,
     add_trust_option,
 )
+from nlp_distill.processes import is_main_process
 
 DESCRIPTION = """\
 Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the evidence.
@@ -153,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(f"{failed_write}; what was finished before is kept")
         return 1
     except KeyboardInterrupt as stopped:
-        print("stopped; run the same command again to continue where it left off", file=sys.stderr)
+        if is_main_process():
+            print("stopped; run the same command again to continue where it left off", file=sys.stderr)
         return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
 

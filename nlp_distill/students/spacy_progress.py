@@ -7,6 +7,7 @@ of Adam, the state of NumPy's generator (thinc draws its dropout from it), and t
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def load_progress(path: Path, model: Any, optimizer: Any) -> Progress | None:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}  # a changed byte is an error here
         told = json.loads(arrays.pop("told").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     position, has_gauss, gauss = told.pop("generator")
     np.random.set_state((GENERATOR, arrays.pop("generator"), position, has_gauss, gauss))

@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -73,14 +74,14 @@ def suite_file(own_files):
 
 
 @pytest.fixture(scope="session")
-def launch_two_processes():
-    """``launch_two_processes(script, *arguments)``: a Python script in two processes that ``accelerate`` starts.
+def start_two_processes():
+    """``start_two_processes(script, *arguments)``: a Python script in two processes that ``accelerate`` starts.
 
     ``accelerate launch --cpu --num_processes 2`` needs an MPI launcher for its second process and quietly starts one
     without it; ``--multi_gpu`` starts both, on the processor (gloo) where the training arguments say ``use_cpu``.
     """
 
-    def launch(script, *arguments):
+    def start(script, *arguments):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", 0))
@@ -97,8 +98,24 @@ def launch_two_processes():
             "ACCELERATE_USE_CPU": "true",
             "CUDA_VISIBLE_DEVICES": "",
         }
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-        assert finished.returncode == 0, finished.stderr[-3000:]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def launch_two_processes(start_two_processes):
+    """``launch_two_processes(script, *arguments)``: the same, to its end."""
+
+    def launch(script, *arguments):
+        launched = start_two_processes(script, *arguments)
+        try:
+            error = launched.communicate(timeout=500)[1]
+        except BaseException:
+            os.killpg(launched.pid, signal.SIGKILL)
+            raise
+        assert launched.returncode == 0, error[-3000:]
 
     return launch
 

@@ -1,7 +1,10 @@
 """Two processes train as one does on the same rows: the objective's parameters, the logs and a resume included."""
 
 import json
+import os
 import runpy
+import signal
+import time
 
 import pytest
 import torch
@@ -122,3 +125,46 @@ def test_two_processes_train_as_one_and_resume_as_if_they_had_never_stopped(fold
         assert entry["projection"] + entry["hard_labels"] == pytest.approx(entry["loss"], rel=1e-4)
         assert entry["projection"] == pytest.approx(expected["projection"], rel=1e-4)
         assert entry["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+COMMAND = """
+import json, sys
+
+from nlp_distill.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))
+"""
+
+
+def test_a_signal_ends_both_processes_and_the_next_run_ends_as_if_there_was_none(
+    start_two_processes, launch_two_processes, encoder_folder, data_options, tmp_path
+):
+    script = tmp_path / "run.py"
+    script.write_text(COMMAND)
+
+    def list_arguments(output):
+        options = ["--num-train-epochs", 15, "--per-device-train-batch-size", 4, "--max-length", 32]
+        given = ["finetune", "--model", encoder_folder, "--output", output, *data_options, *options]
+        return json.dumps([str(value) for value in given])
+
+    launched = start_two_processes(script, list_arguments(tmp_path / "stopped"))
+    try:
+        while launched.poll() is None and not list(
+            tmp_path.glob("stopped/checkpoints/*/checkpoint_complete")
+        ):
+            time.sleep(0.05)
+        launched.terminate()
+        error = launched.communicate(timeout=60)[1]
+    except BaseException:
+        os.killpg(launched.pid, signal.SIGKILL)
+        raise
+    assert launched.returncode != 0
+    assert error.count("stopped; run the same command again to continue") == 1
+    with pytest.raises(ProcessLookupError):  # nobody is left of them
+        os.killpg(launched.pid, 0)
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    for name in ("stopped", "whole"):
+        launch_two_processes(script, list_arguments(tmp_path / name))
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("stopped", "whole")]
+    assert weights[0] == weights[1]
