@@ -1,4 +1,4 @@
-"""What a model computes inside: run it and collect hidden states, attentions, and queries, keys and values.
+"""What a model computes inside: run it and collect hidden states, attentions, queries, keys, values, word embeddings.
 
 Queries, keys and values are read off the linear layers that make them, by hooks, so that they are the same whatever
 attention backend (``sdpa``, ``eager``, ``flash_attention_2``) the model runs on. Gradients flow through them.
@@ -6,11 +6,13 @@ attention backend (``sdpa``, ``eager``, ``flash_attention_2``) the model runs on
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
@@ -20,6 +22,8 @@ from data_augment.errors import InputError
 # afterwards (rotary, relative positions) are left out on purpose: Q K^T / sqrt(d) would not be their scores.
 PROJECTIONS = {"queries": ("query", "q_lin"), "keys": ("key", "k_lin"), "values": ("value", "v_lin")}
 RECORDED = frozenset(PROJECTIONS)
+# What the words became, with the logits that were computed from it still attached: for derivatives by the input.
+INPUT_EMBEDDINGS, ATTACHED_LOGITS = "input_embeddings", "attached_logits"
 
 
 def run_model(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: frozenset[str]) -> ModelOutput:
@@ -28,21 +32,29 @@ def run_model(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: froze
     Args:
         model: any encoder; for queries, keys or values one of the BERT, RoBERTa, ELECTRA or DistilBERT kind.
         inputs: arguments of its ``forward``, (batch, seq) each.
-        needs: any of ``hidden_states``, ``attentions``, ``queries``, ``keys``, ``values``.
+        needs: any of ``hidden_states``, ``attentions``, ``queries``, ``keys``, ``values``, ``input_embeddings``.
 
     Returns:
         The model's outputs. ``hidden_states`` are layers + 1 tensors (batch, seq, hidden), the embeddings first;
         ``attentions`` are one (batch, heads, seq, seq) a layer; ``queries``, ``keys`` and ``values`` one
-        (batch, heads, seq, head size) a layer.
+        (batch, heads, seq, head size) a layer. ``input_embeddings`` is what the word embeddings put out,
+        (batch, seq, embedding size), and brings ``attached_logits``, which can be differentiated by it, twice, also
+        where the model is frozen and the caller runs without gradients.
 
     Raises:
         InputError: if the model cannot provide one of them.
     """
-    asked = sorted(needs - RECORDED)
+    asked = sorted(needs - RECORDED - {INPUT_EMBEDDINGS})
     if asked and not _accepts_flags(model):
         raise InputError(_refusal(model, asked))
-    with record_projections(model, needs & RECORDED) as recorded:
+    with ExitStack() as stack:
+        recorded = stack.enter_context(record_projections(model, needs & RECORDED))
+        if INPUT_EMBEDDINGS in needs:
+            calls = stack.enter_context(record_input_embeddings(model))
         outputs = model(**inputs, **{f"output_{name}": True for name in asked})
+    if INPUT_EMBEDDINGS in needs:
+        outputs[INPUT_EMBEDDINGS] = _take_embeddings(model, calls, inputs)
+        outputs[ATTACHED_LOGITS] = outputs["logits"]
     if missing := [name for name in asked if not outputs.get(name)]:
         raise InputError(_refusal(model, missing))
     for name, tensors in recorded.items():
@@ -73,6 +85,54 @@ def record_projections(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def record_input_embeddings(model: PreTrainedModel) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """While the context lasts, collect what the word embeddings read and put out, as something to differentiate by.
+
+    Gradients are on in the context, and attention runs on PyTorch's own ``math`` kernel where the model uses ``sdpa``:
+    the fused kernels have no second derivative ("derivative for aten::_scaled_dot_product_... is not implemented").
+
+    Yields:
+        (token ids, embeddings) of each call, (batch, seq) and (batch, seq, embedding size).
+
+    Raises:
+        InputError: if the model forgets activations and would compute them again later, on another kernel.
+    """
+    forgets = any(
+        module.training and getattr(module, "gradient_checkpointing", False) for module in model.modules()
+    )
+    if forgets and model.config._attn_implementation == "sdpa":
+        raise InputError(
+            "with activation checkpointing, attention is computed again outside of the kernel that can be "
+            'differentiated twice; call set_attn_implementation("eager") on the student, or leave the checkpointing out'
+        )
+    calls: list[tuple[Tensor, Tensor]] = []
+
+    def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        # A frozen matrix puts out a leaf, which can be told to; anything else has its gradient already.
+        calls.append((arguments[0], output if output.requires_grad else output.requires_grad_()))
+
+    handle = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield calls
+    finally:
+        handle.remove()
+
+
+def _take_embeddings(
+    model: PreTrainedModel, calls: list[tuple[Tensor, Tensor]], inputs: Mapping[str, Tensor]
+) -> Tensor:
+    """The embeddings of the one call that read the rows as they are."""
+    if len(calls) != 1 or not torch.equal(calls[0][0], inputs["input_ids"]):
+        raise InputError(
+            f"{type(model).__name__} does not embed the tokens of a batch all at once and as they stand (the BiLSTM "
+            "sorts the rows, the CNN leaves special tokens out), so there is no derivative by them to compare; take a "
+            "transformer, or leave Sobolev out"
+        )
+    return calls[0][1]
 
 
 def find_attention_layers(model: nn.Module) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from data_augment.errors import InputError
 from nlp_distill.batching import OF_TEACHER, TEACHER_PREFIX
-from nlp_distill.internals import run_model
+from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS, run_model
 
 
 class Teacher:
@@ -66,7 +66,8 @@ class Teacher:
 
         Returns:
             A ``ModelOutput`` whose ``logits`` are (batch, classes) for one teacher, (batch, teachers, classes) for
-            several, in the order of the student's labels.
+            several, in the order of the student's labels. Nothing in it has a gradient, except
+            ``attached_logits`` by ``input_embeddings``, where those are needed.
         """
         if self.tokenizer is not None and TEACHER_PREFIX + "input_ids" not in batch:
             raise InputError(
@@ -78,8 +79,9 @@ class Teacher:
         if len(self.models) == 1:
             outputs = self._run_model(0, inputs, needs)
             if "logits" in outputs:  # an encoder alone has none
-                outputs["logits"] = _reorder(outputs["logits"], self._orders[0])
-            return outputs
+                with torch.set_grad_enabled(INPUT_EMBEDDINGS in needs):
+                    outputs["logits"] = _reorder(outputs["logits"], self._orders[0])
+            return detach_outputs(outputs) if INPUT_EMBEDDINGS in needs else outputs
         if needs:
             raise InputError(
                 f"{len(self.models)} teachers were given, but the objective reads {sorted(needs)}, which only one "
@@ -97,6 +99,17 @@ class Teacher:
         model.eval()  # the caller may have called train() on a shared model since
         accepted = {name: value for name, value in inputs.items() if name in parameters}
         return run_model(model, accepted, needs)
+
+
+def detach_outputs(outputs: ModelOutput) -> ModelOutput:
+    """Outputs without gradients, but for the logits that ``input_embeddings`` leads to, kept as ``attached_logits``."""
+    kept = {ATTACHED_LOGITS: outputs["logits"], INPUT_EMBEDDINGS: outputs[INPUT_EMBEDDINGS]}
+    others = {name: _detach(value) for name, value in outputs.items() if name not in kept}
+    return ModelOutput(others | kept)
+
+
+def _detach(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else tuple(part.detach() for part in value)
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:

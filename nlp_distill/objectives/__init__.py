@@ -13,6 +13,7 @@ from nlp_distill.objectives.patient import PatientKD
 from nlp_distill.objectives.per_task import PerTask
 from nlp_distill.objectives.relational import RelationalKD
 from nlp_distill.objectives.similarity import SimilarityPreserving
+from nlp_distill.objectives.sobolev import Sobolev
 from nlp_distill.objectives.soft_targets import SoftTargets
 from nlp_distill.objectives.tinybert import TinyBERTLayers
 
@@ -30,6 +31,7 @@ __all__ = [
     "PerTask",
     "RelationalKD",
     "SimilarityPreserving",
+    "Sobolev",
     "SoftTargets",
     "Sum",
     "TeacherAnnealing",

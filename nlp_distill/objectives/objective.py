@@ -17,8 +17,8 @@ class Objective(nn.Module):
     say) is trained, clipped, checkpointed and moved with the student; most objectives have no parameters.
 
     Subclasses say in ``needs`` which outputs they read beyond the logits: any of ``"hidden_states"``,
-    ``"attentions"``, ``"queries"``, ``"keys"`` and ``"values"`` (see :mod:`nlp_distill.internals`); and in
-    ``needs_teacher`` whether they read the teacher at all.
+    ``"attentions"``, ``"queries"``, ``"keys"``, ``"values"`` and ``"input_embeddings"`` (see
+    :mod:`nlp_distill.internals`); and in ``needs_teacher`` whether they read the teacher at all.
 
     Objectives add: ``SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3)``.
     """

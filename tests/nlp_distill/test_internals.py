@@ -98,3 +98,26 @@ def test_models_without_attention_or_hidden_states_are_refused(inputs):
         run_model(model, inputs, frozenset({"queries"}))
     with pytest.raises(InputError, match="BiLSTMForSequenceClassification returns no hidden states"):
         run_model(model, inputs, frozenset({"hidden_states"}))
+
+
+@each_family
+@pytest.mark.parametrize("backend", ["sdpa", "eager"])
+def test_logits_can_be_differentiated_twice_by_the_words_embeddings(family, backend, inputs):
+    torch.manual_seed(0)
+    model = FAMILIES[family]().eval()
+    model.set_attn_implementation(backend)
+    outputs = run_model(model, inputs, frozenset({"input_embeddings"}))
+    words, logits = outputs["input_embeddings"], outputs["attached_logits"]
+    assert torch.equal(words, model.get_input_embeddings()(inputs["input_ids"]))
+    [slope] = torch.autograd.grad(logits[:, 0].sum(), words, create_graph=True)
+    moved, step = words.detach().clone(), 1e-2
+    higher, lower = moved.clone(), moved.clone()
+    higher[1, 2, 3] += step
+    lower[1, 2, 3] -= step
+    ends = [
+        model(inputs_embeds=e, attention_mask=inputs["attention_mask"]).logits[1, 0] for e in (higher, lower)
+    ]
+    torch.testing.assert_close(slope[1, 2, 3], (ends[0] - ends[1]) / (2 * step), rtol=0.05, atol=1e-5)
+    assert not slope[1, 4:].any()  # padding
+    slope.square().sum().backward()
+    assert all(p.grad.any() for name, p in model.named_parameters() if name.endswith("query.weight"))
