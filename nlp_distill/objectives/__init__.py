@@ -8,6 +8,7 @@ from nlp_distill.objectives.hints import Hints
 from nlp_distill.objectives.logit_regression import LogitRegression
 from nlp_distill.objectives.minilm import MiniLM, MiniLMv2
 from nlp_distill.objectives.objective import Objective, Sum
+from nlp_distill.objectives.one import ONE
 from nlp_distill.objectives.over_tokens import OverTokens
 from nlp_distill.objectives.patient import PatientKD
 from nlp_distill.objectives.per_task import PerTask
@@ -18,6 +19,7 @@ from nlp_distill.objectives.soft_targets import SoftTargets
 from nlp_distill.objectives.tinybert import TinyBERTLayers
 
 __all__ = [
+    "ONE",
     "DistilBERT",
     "Flow",
     "HardLabels",

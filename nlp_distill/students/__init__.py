@@ -3,6 +3,7 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from .bilstm import LARGE, SMALL, BiLSTMConfig, BiLSTMForSequenceClassification
+from .branches import BranchedConfig, BranchedForSequenceClassification
 from .build import build_bilstm, build_cnn, count_parameters
 from .cnn import CNNConfig, CNNForSequenceClassification
 from .compact_bert import CompactBertConfig, CompactBertForSequenceClassification
@@ -31,6 +32,8 @@ AutoModelForSequenceClassification.register(
 )
 AutoConfig.register(SANConfig.model_type, SANConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(SANConfig, SANForSequenceClassification, exist_ok=True)
+AutoConfig.register(BranchedConfig.model_type, BranchedConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(BranchedConfig, BranchedForSequenceClassification, exist_ok=True)
 AutoConfig.register(MultiTaskConfig.model_type, MultiTaskConfig, exist_ok=True)
 AutoModel.register(MultiTaskConfig, MultiTaskModel, exist_ok=True)
 
@@ -43,6 +46,8 @@ __all__ = [
     "TINYBERT_6",
     "BiLSTMConfig",
     "BiLSTMForSequenceClassification",
+    "BranchedConfig",
+    "BranchedForSequenceClassification",
     "CNNConfig",
     "CNNForSequenceClassification",
     "CompactBertConfig",
