@@ -90,7 +90,8 @@ TASK_ORDER = (
 )
 
 
-Results = dict[str, dict[str, list[dict[str, Any]]]]
+Methods = dict[str, list[dict[str, Any]]]
+Results = dict[str, Methods]
 
 
 def read_results(folder: Path) -> Results:
@@ -119,10 +120,33 @@ def render_tables(tasks: Results) -> str:
         if methods and (set(methods) != {"teacher"} or len(tasks[task]) == 1)
     }
     families = {find_family(method) for methods in tasks.values() for method in methods} - {None}
-    tables = [render_task(task, methods) for task, methods in sorted(shown.items())]
-    tables += [render_family(family, tasks) for family in FAMILIES if family in families]
+    tables = [render_task(task, keep_teachers(methods)) for task, methods in sorted(shown.items())]
+    tables += [
+        render_family(family, _keep_family(family, tasks)) for family in FAMILIES if family in families
+    ]
     tables += [table] if (table := render_multitask(tasks)) else []
     return "\n\n".join(tables)
+
+
+def keep_teachers(methods: Methods) -> Methods:
+    """The methods of a table, without teachers of seeds that no student in it has: nobody there learnt from them.
+
+    All teachers stay where no student has the seed of one.
+    """
+    seeds = {entry["seed"] for name, entries in methods.items() if name != "teacher" for entry in entries}
+    kept = [entry for entry in methods.get("teacher", []) if entry["seed"] in seeds]
+    return methods | {"teacher": kept} if kept else methods
+
+
+def _keep_family(family: str, tasks: Results) -> Results:
+    """The methods of one student and the teachers, by task."""
+    return {
+        task: keep_teachers(
+            {name: own for name, own in methods.items() if name == "teacher" or find_family(name) == family}
+        )
+        for task, methods in tasks.items()
+        if any(find_family(name) == family for name in methods)
+    }
 
 
 def is_multitask(method: str) -> bool:
@@ -133,8 +157,10 @@ def is_multitask(method: str) -> bool:
 def render_multitask(tasks: Results) -> str:
     """The methods that learn several tasks at once: one row a method, means over its seeds; "" without any.
 
-    A row stands there once the method has a result on each of the averaged tasks.
+    A row stands there once the method has a result on each of the averaged tasks, and of teachers those seeds count
+    that have one on each.
     """
+    tasks = _keep_complete(tasks)
     methods = {method for task in AVERAGED for method in tasks.get(task, {}) if is_multitask(method)}
     names = [*(name for name in MULTITASK if name == "teacher" or name in methods)]
     names += sorted(methods - set(names))
@@ -163,6 +189,17 @@ def render_multitask(tasks: Results) -> str:
     lines += ["", f"The average is over {', '.join(AVERAGED)}."]
     lines += [f"{task}: {sample.strip(' ()')}." for task, sample in samples.items() if sample]
     return "\n".join(lines)
+
+
+def _keep_complete(tasks: Results) -> Results:
+    """The results without teachers of seeds that some averaged task has none of, where there is a seed for all."""
+    seeds = [{entry["seed"] for entry in tasks.get(task, {}).get("teacher", [])} for task in AVERAGED]
+    if not (complete := set.intersection(*seeds)):
+        return tasks
+    kept = {
+        task: [entry for entry in tasks[task]["teacher"] if entry["seed"] in complete] for task in AVERAGED
+    }
+    return tasks | {task: tasks[task] | {"teacher": teachers} for task, teachers in kept.items()}
 
 
 def _name_column(task: str, methods: dict[str, list[dict[str, Any]]], sample: str) -> str:
