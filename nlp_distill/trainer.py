@@ -1,9 +1,7 @@
 """``DistillationTrainer``: the Hugging Face Trainer with a teacher and an objective."""
 
 import inspect
-import json
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,18 +23,16 @@ from nlp_distill.batching import (
     DistillationCollator,
     LengthGroupedSampler,
 )
+from nlp_distill.checkpoints import find_last_checkpoint, mark_complete, remove_checkpoints, unmark
 from nlp_distill.internals import run_model
-from nlp_distill.manifest import find_damage, list_files
 from nlp_distill.memory import lacks_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective, check_weights
 from nlp_distill.objectives.over_tokens import TOKEN_MASK
-from nlp_distill.stages import write_json
 from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher
 
 OBJECTIVE_FILE = "objective.safetensors"
-COMPLETE_MARK = "checkpoint_complete"
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -305,7 +301,7 @@ class DistillationTrainer(Trainer):
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         if self.args.should_save:
-            (folder / COMPLETE_MARK).unlink(missing_ok=True)
+            unmark(folder)
             state = self.accelerator.unwrap_model(self.model).objective.state_dict()
             if state:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -316,30 +312,8 @@ class DistillationTrainer(Trainer):
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # other processes write their random state
         if self.args.should_save:
-            write_json(folder / COMPLETE_MARK, list_files(folder))
-            self._remove_checkpoints(folder)
-
-    def _remove_checkpoints(self, newest: Path) -> None:
-        """Keep ``save_total_limit`` checkpoints: the newest, the best, and those of the highest steps.
-
-        The Trainer does so before the new one is whole, which may leave none that is, and goes by the clock.
-        """
-        limit = self.args.save_total_limit
-        if not limit or limit < 1:
-            return
-        best = self.state.best_model_checkpoint
-        kept = {newest} if best is None else {newest, Path(best)}
-        others = (
-            path
-            for path in newest.parent.glob("checkpoint-*")
-            if path not in kept and path.name.rpartition("-")[2].isdecimal()
-        )
-        spare = sorted(others, key=_read_step)
-        for path in spare[: max(len(spare) - max(limit - len(kept), 0), 0)]:
-            (path / COMPLETE_MARK).unlink(
-                missing_ok=True
-            )  # first, so that half of it is never taken for a whole
-            shutil.rmtree(path, ignore_errors=True)
+            mark_complete(folder)
+            remove_checkpoints(folder, limit, self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         wrapper = self.accelerator.unwrap_model(self.model if model is None else model)
@@ -384,27 +358,6 @@ class _SetEpochOfSampler(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.trainer._train_sampler is not None:
             self.trainer._train_sampler.set_epoch(int(state.epoch + 1e-6))
-
-
-def find_last_checkpoint(output_dir: str | Path) -> str | None:
-    """Path of the newest checkpoint in ``output_dir`` that is as it was written, or None.
-
-    The Trainer writes checkpoints in place, so that the highest number may be a torn one; ``DistillationTrainer``
-    marks each when it is whole, with the hashes of its files.
-    """
-    complete = [mark.parent for mark in Path(output_dir).glob(f"checkpoint-*/{COMPLETE_MARK}")]
-    for folder in sorted(complete, key=_read_step, reverse=True):
-        try:
-            manifest = json.loads((folder / COMPLETE_MARK).read_bytes())
-        except ValueError:
-            continue
-        if manifest and not find_damage(folder, manifest):
-            return str(folder)
-    return None
-
-
-def _read_step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def measure_lengths(dataset) -> Sequence[int]:

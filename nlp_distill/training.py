@@ -14,12 +14,13 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import ExportableState
 
 from data_augment.errors import InputError
+from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.interrupts import checkpoint_on_signals
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
 from nlp_distill.processes import runs_on_cpu
 from nlp_distill.tasks import Task
-from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError, find_last_checkpoint
+from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError
 
 WITHOUT_EFFECT = ("label_smoothing_factor", "batch_eval_metrics")
 OF_THE_HUB = ("push_to_hub", "hub_model_id")

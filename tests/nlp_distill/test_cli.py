@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from data_augment.errors import InputError
+from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.cli import main
 from nlp_distill.commands.inputs import parse_training_arguments
 from nlp_distill.labelled_files import read_fingerprint
 from nlp_distill.pipelines.bilstm_config import TRAINING
 from nlp_distill.stages import FINISHED
 from nlp_distill.tasks import load_task
-from nlp_distill.trainer import find_last_checkpoint
 
 COMMANDS = [
     ["demo"],

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.encoding import encode_rows
 from nlp_distill.labelling import compute_logits
 from nlp_distill.memory import lacks_memory
 from nlp_distill.teachers import Teacher
-from nlp_distill.trainer import DistillationModel, DistillationTrainer, find_last_checkpoint
+from nlp_distill.trainer import DistillationModel, DistillationTrainer
 
 OPTIONS = ["--num-train-epochs", 2, "--per-device-train-batch-size", 8]  # 40 rows: 5 steps an epoch
 OUT_OF_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ...")

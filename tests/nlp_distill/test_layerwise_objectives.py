@@ -10,11 +10,12 @@ from transformers import AutoModelForSequenceClassification, TrainingArguments
 from data_augment.errors import InputError
 from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.encoding import encode_rows
 from nlp_distill.internals import run_model
 from nlp_distill.layer_map import explicit, last
 from nlp_distill.objectives import MiniLM, MiniLMv2, SoftTargets, TinyBERTLayers
-from nlp_distill.trainer import OBJECTIVE_FILE, find_last_checkpoint
+from nlp_distill.trainer import OBJECTIVE_FILE
 
 TEACHER = {"hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 4}
 EVERYTHING = frozenset({"hidden_states", "queries", "keys", "values"})

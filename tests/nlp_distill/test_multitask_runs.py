@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.evaluation import load_logits
-from nlp_distill.trainer import find_last_checkpoint
 
 # Two commands in one launch: the processes part after the second.
 SCRIPT = """

@@ -10,6 +10,7 @@ from transformers.modeling_outputs import ModelOutput
 from data_augment.errors import InputError
 from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.encoding import EncodedRows, encode_for_teacher, encode_rows
 from nlp_distill.internals import run_model
 from nlp_distill.labelling import compute_logits
@@ -18,7 +19,6 @@ from nlp_distill.objectives.sobolev import draw_directions
 from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification, CNNConfig
 from nlp_distill.students import CNNForSequenceClassification as CNN
 from nlp_distill.teachers import Teacher
-from nlp_distill.trainer import find_last_checkpoint
 
 LABELS = ("no", "maybe", "yes")
 NEEDS = Sobolev.needs

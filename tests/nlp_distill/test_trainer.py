@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainerCal
 
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.checkpoints import COMPLETE_MARK, find_last_checkpoint
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.labelling import compute_logits
 from nlp_distill.manifest import list_files
@@ -23,11 +24,9 @@ from nlp_distill.stages import write_json
 from nlp_distill.students import BiLSTMForSequenceClassification, build_bilstm
 from nlp_distill.teachers import Teacher
 from nlp_distill.trainer import (
-    COMPLETE_MARK,
     OBJECTIVE_FILE,
     DistillationTrainer,
     NonFiniteLossError,
-    find_last_checkpoint,
     measure_lengths,
 )
 
