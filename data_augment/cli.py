@@ -167,6 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         report_error(f"{describe_os_error(error)}; no output was written")
         return exit_code(error)
+    except MemoryError:
+        report_error("there is no memory for this; no output was written. Run it again, with more memory")
+        return 2
     except KeyboardInterrupt:
         print("interrupted; no output was written", file=sys.stderr)
         return 130

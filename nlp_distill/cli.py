@@ -19,6 +19,7 @@ from data_augment.parsing import (
     exit_code,
     report_error,
 )
+from nlp_distill.memory import lacks_memory
 from nlp_distill.options import (
     add_bam_options,
     add_benchmark_options,
@@ -148,6 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(error)
         return 1
     except Exception as error:
+        if lacks_memory(error):
+            report_error(
+                "there is no memory for this; what was finished before is kept. The same command goes on once there is "
+                "more; or give smaller batches, a smaller --max-length or a smaller model"
+            )
+            return 2
         failed_write = describe_failed_write(error)
         if failed_write is None:
             raise

@@ -26,7 +26,7 @@ from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.labelled_files import METADATA_KEY, check_fingerprint, read_fingerprint
 from nlp_distill.locks import LOCK, hold_folder
 from nlp_distill.manifest import is_altered, replacing, write_checksum
-from nlp_distill.memory import lacks_memory
+from nlp_distill.memory import run_in_memory
 from nlp_distill.teachers import Teacher, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
@@ -164,10 +164,15 @@ def compute_logits(
     padded_tokens = 0
     if batch_tokens is None:
         batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+
+    def run(part: Mapping[str, torch.Tensor]) -> np.ndarray:
+        moved = {name: value.to(device, non_blocking=True) for name, value in part.items()}
+        return teacher.run(moved)["logits"].float().cpu().numpy()
+
     for indices in plan_batches(rows.lengths, batch_tokens):
         batch = collator([{k: v for k, v in rows[int(i)].items() if k != "labels"} for i in indices])
         padded_tokens += batch["input_ids"].numel()
-        values = _run_in_memory(teacher, batch, device)
+        values = np.concatenate(run_in_memory(run, batch))
         if logits is None:
             logits = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
         logits[indices] = values
@@ -176,25 +181,6 @@ def compute_logits(
     if logits is None:
         logits = np.empty((0, teacher.models[0].config.num_labels or 1), dtype=np.float32)
     return logits, padded_tokens
-
-
-def _run_in_memory(teacher: Teacher, batch: Mapping[str, torch.Tensor], device: torch.device) -> np.ndarray:
-    """Logits of one batch; of its halves, one after the other, where there is no memory for all of it."""
-    try:
-        moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        return teacher.run(moved)["logits"].float().cpu().numpy()
-    except (RuntimeError, MemoryError) as error:
-        rows = len(batch["input_ids"])
-        if not lacks_memory(error):
-            raise
-        if rows == 1:
-            tokens = batch["input_ids"].shape[1]
-            raise InputError(
-                f"there is no memory to run the teacher on one row of {tokens} tokens; give a smaller --max-length"
-            ) from error
-    parts = slice(0, rows // 2), slice(rows // 2, rows)
-    halves = ({name: value[part] for name, value in batch.items()} for part in parts)
-    return np.concatenate([_run_in_memory(teacher, half, device) for half in halves])
 
 
 def fingerprint_labelling(

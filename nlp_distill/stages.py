@@ -12,6 +12,7 @@ from typing import Any
 from data_augment.errors import InputError
 from nlp_distill.locks import LOCK, hold_folder
 from nlp_distill.manifest import find_damage, hash_plain, list_files, name_temporary, replacing
+from nlp_distill.memory import MemoryLackError
 from nlp_distill.processes import is_main_process, join_processes
 
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
@@ -59,8 +60,9 @@ def run_stage(
         if every_process or state.is_main_process:
             try:
                 result = build(folder)
-            except InputError:
-                if replaced is not None:
+            except InputError as error:
+                # Not for lack of memory: what is done so far is kept, as it is when a process is killed.
+                if replaced is not None and not isinstance(error, MemoryLackError):
                     shutil.rmtree(folder)
                     replaced.rename(folder)
                 raise

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from data_augment.rows import is_unicode
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows
+from nlp_distill.memory import run_in_memory
 from nlp_distill.objectives.hard_labels import UNLABELLED
 from nlp_distill.objectives.over_tokens import TOKEN_MASK
 from nlp_distill.teachers import Teacher
@@ -214,20 +217,20 @@ def predict_tags(model: PreTrainedModel, tokenizer: Any, rows: EncodedRows) -> l
     """
     teacher, collator = Teacher(model), DistillationCollator(tokenizer)
     found: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(rows)
+
+    def run(part: Mapping[str, Tensor]) -> Tensor:
+        return teacher.run({name: value.to(model.device) for name, value in part.items()})["logits"].cpu()
+
     for indices in plan_batches(rows.lengths, BATCH_TOKENS):
         batch = collator([rows[int(i)] for i in indices])
-        inputs = {
-            name: value.to(model.device)
-            for name, value in batch.items()
-            if name not in ("labels", TOKEN_MASK)
-        }
-        logits = teacher.run(inputs)["logits"]
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", TOKEN_MASK)}
+        logits = torch.cat(run_in_memory(run, inputs))
         if not logits.isfinite().all():
             raise InputError(
                 f"{model.config.name_or_path or 'the model'} answers with NaN or infinity; check its weights, or train "
                 "it at a lower learning rate"
             )
-        answers = logits.argmax(dim=-1).cpu()
+        answers = logits.argmax(dim=-1)
         for place, row in enumerate(indices):
             found[int(row)] = answers[place][batch[TOKEN_MASK][place].bool()].numpy()
     return found

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import ModelOutput
 from data_augment.errors import InputError
 from nlp_distill.batching import TEACHER_STATES, DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows
+from nlp_distill.memory import run_in_memory
 from nlp_distill.teachers import Teacher
 
 Part = tuple[str, int]  # ("hidden_states", 2): a kind of internals.run_model, and its index there
@@ -93,17 +94,20 @@ def write_states(
     files = {name: _open(folder, name, index, "w+") for name in shapes}
     frozen, collate = Teacher(teacher), DistillationCollator(tokenizer)
     needs = frozenset(kind for kind, _ in parts)
+
+    def run(part: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        outputs = frozen.run({name: tensor.to(teacher.device) for name, tensor in part.items()}, needs)
+        real, named = part["attention_mask"].bool(), {name_part(wanted): wanted for wanted in parts}
+        return {name: _pick(outputs[kind][layer], real, name) for name, (kind, layer) in named.items()}
+
     with tqdm(total=len(rows), desc="keeping the teacher's states", unit=" rows") as progress:
         for chosen in plan_batches(rows.lengths, BATCH_TOKENS):
             # Labels and cached logits stay behind: only the model's inputs are wanted.
             batch = collate([{name: rows[i][name] for name in rows.columns} for i in chosen])
-            moved = {name: tensor.to(teacher.device) for name, tensor in batch.items()}
-            outputs = frozen.run(moved, needs)
-            real = batch["attention_mask"].bool()
             places = np.concatenate([np.arange(*rows.offsets[i : i + 2]) for i in chosen])
-            for kind, layer in parts:
-                name = name_part((kind, layer))
-                files[name][places] = _pick(outputs[kind][layer], real, name)
+            found = run_in_memory(run, batch)
+            for name in files:
+                files[name][places] = np.concatenate([states[name] for states in found])
             progress.update(len(chosen))
     for file in files.values():
         file.flush()

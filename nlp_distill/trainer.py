@@ -14,7 +14,6 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
-from data_augment.errors import InputError
 from nlp_distill.batching import (
     OF_TEACHER,
     TEACHER_LOGITS,
@@ -25,7 +24,7 @@ from nlp_distill.batching import (
 )
 from nlp_distill.checkpoints import find_last_checkpoint, mark_complete, remove_checkpoints, unmark
 from nlp_distill.internals import run_model
-from nlp_distill.memory import lacks_memory
+from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective, check_weights
 from nlp_distill.objectives.over_tokens import TOKEN_MASK
@@ -33,6 +32,10 @@ from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher
 
 OBJECTIVE_FILE = "objective.safetensors"
+WITH_LESS_MEMORY = (
+    "The same command goes on at the last checkpoint, once there is more; or halve per_device_train_batch_size and "
+    "double gradient_accumulation_steps: the same steps, from the beginning (--overwrite)"
+)
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -201,9 +204,8 @@ class DistillationTrainer(Trainer):
             if not lacks_memory(error):
                 raise
             rows, tokens = inputs["input_ids"].shape
-            raise InputError(
-                f"there is no memory for a step of {rows} rows of {tokens} tokens; the last checkpoint is intact. "
-                "Halve per_device_train_batch_size and double gradient_accumulation_steps, which gives the same steps"
+            raise MemoryLackError(
+                f"there is no memory for a step of {rows} rows of {tokens} tokens. {WITH_LESS_MEMORY}"
             ) from error
         if not torch.isfinite(loss).all():
             raise NonFiniteLossError(
@@ -223,21 +225,30 @@ class DistillationTrainer(Trainer):
         return self.teacher.run(inputs, objective.needs) if self.teacher else None
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Logits of the student and the loss to its labels; evaluation asks nothing of the teacher."""
+        """Logits of the student and the loss to its labels; evaluation asks nothing of the teacher.
+
+        Without memory for all rows their halves are run; not in one of several processes, for whom the others wait.
+        """
         inputs = self._prepare_inputs(inputs)
-        labels = inputs.get("labels")
-        try:
+        read = self.accelerator.unwrap_model(model).student_inputs
+        batch = {name: value for name, value in inputs.items() if name in read}
+
+        def run(part: Mapping[str, Tensor]) -> Tensor:
             with torch.no_grad(), self.compute_loss_context_manager():
-                logits = model(batch=inputs)["logits"]
-                loss = None if labels is None else hard_label_loss(logits.float(), labels)
+                return model(batch=part)["logits"]
+
+        try:
+            logits = torch.cat(run_in_memory(run, batch) if self.args.world_size <= 1 else [run(batch)])
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
-            rows, tokens = inputs["input_ids"].shape
-            raise InputError(
+            rows, tokens = batch["input_ids"].shape
+            raise MemoryLackError(
                 f"there is no memory to evaluate {rows} rows of {tokens} tokens at once; give a smaller "
                 "per_device_eval_batch_size"
             ) from error
+        labels = inputs.get("labels")
+        loss = None if labels is None else hard_label_loss(logits.float(), labels)
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -341,12 +352,18 @@ class DistillationTrainer(Trainer):
 
         Raises:
             ValueError: for ``True`` where ``output_dir`` holds no complete checkpoint.
+            MemoryLackError: where there is no memory; the message says what to make smaller.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = find_last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"no complete checkpoint in {self.args.output_dir}; start without resuming")
-        return super().train(resume_from_checkpoint, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint, **kwargs)
+        except (RuntimeError, MemoryError) as error:  # outside of steps' passes: the optimiser's moments, say
+            if not lacks_memory(error):
+                raise
+            raise MemoryLackError(f"there is no memory to train. {WITH_LESS_MEMORY}") from error
 
 
 class _SetEpochOfSampler(TrainerCallback):

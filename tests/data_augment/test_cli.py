@@ -163,3 +163,19 @@ def test_an_interrupted_run_leaves_no_file_behind(tmp_path: Path, number: signal
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], error
     assert b"Traceback" not in error
     assert os.listdir(tmp_path) == ["in.txt.tsv"]
+
+
+def test_memory_that_runs_out_is_one_line(tmp_path: Path, capsys, monkeypatch) -> None:
+    def fail(*arguments, **named):
+        raise MemoryError
+
+    source = tmp_path / "in.tsv"
+    source.write_text("sentence\na good film\n")
+    monkeypatch.setattr("data_augment.blocks.BlockVarier.vary", fail)
+    given = ["--input", source, "--output", tmp_path / "out.tsv", "--pos-tagger", "textblob"]
+    assert main([str(argument) for argument in given]) == 2
+    captured = capsys.readouterr().err
+    assert captured.strip().splitlines()[-1] == (
+        "error: there is no memory for this; no output was written. Run it again, with more memory"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tsv"]

@@ -1,4 +1,4 @@
-"""Signals, full disks and lack of memory: what was done is kept, the message says how to go on, and nothing differs."""
+"""Signals and full disks: what was done is kept, the message says how to go on, and nothing differs."""
 
 import itertools
 import json
@@ -8,20 +8,12 @@ import subprocess
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from nlp_distill.batching import DistillationCollator
 from nlp_distill.checkpoints import find_last_checkpoint
-from nlp_distill.encoding import encode_rows
-from nlp_distill.labelling import compute_logits
-from nlp_distill.memory import lacks_memory
-from nlp_distill.teachers import Teacher
-from nlp_distill.trainer import DistillationModel, DistillationTrainer
+from nlp_distill.trainer import DistillationTrainer
 
 OPTIONS = ["--num-train-epochs", 2, "--per-device-train-batch-size", 8]  # 40 rows: 5 steps an epoch
-OUT_OF_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ...")
 
 
 @pytest.fixture
@@ -117,64 +109,6 @@ def test_a_second_signal_stops_at_once(fine_tune, raise_at_step, tmp_path: Path)
     raise_at_step(2, twice)
     assert fine_tune(tmp_path / "stopped", *OPTIONS) == 130
     assert find_last_checkpoint(tmp_path / "stopped" / "checkpoints") is None
-
-
-def test_memory_that_runs_out_in_training_is_one_line_that_says_what_to_do(
-    fine_tune, raise_at_step, tmp_path, capsys
-):
-    def fail():
-        raise OUT_OF_MEMORY
-
-    from transformers import Trainer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "training_step", lambda *arguments, **named: fail())
-        assert fine_tune(tmp_path / "out", *OPTIONS) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: there is no memory for a step of 8 rows of ")
-    assert "Halve per_device_train_batch_size and double gradient_accumulation_steps" in error
-
-
-def test_memory_that_runs_out_in_evaluation_is_one_line_that_says_what_to_do(fine_tune, tmp_path, capsys):
-    def fail(self, batch, *arguments, progress=None, **named):
-        if progress is None:  # evaluation
-            raise OUT_OF_MEMORY
-        return original(self, batch, *arguments, progress=progress, **named)
-
-    original = DistillationModel.forward
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DistillationModel, "forward", fail)
-        assert fine_tune(tmp_path / "out", *OPTIONS) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: there is no memory to evaluate ")
-    assert "give a smaller per_device_eval_batch_size" in error
-
-
-def test_a_batch_without_memory_is_run_in_halves_with_the_same_logits(
-    make_bert, make_rows, tokenizer, monkeypatch
-):
-    rows = encode_rows(make_rows(40), tokenizer, ["text"], 64)
-    teacher, collator = Teacher(make_bert()), DistillationCollator(tokenizer)
-    whole, _ = compute_logits(teacher, rows, collator)
-    original, sizes = Teacher.run, []
-
-    def run(self, inputs, *arguments):
-        sizes.append(len(inputs["input_ids"]))
-        if sizes[-1] > 6:
-            raise OUT_OF_MEMORY
-        return original(self, inputs, *arguments)
-
-    monkeypatch.setattr(Teacher, "run", run)
-    halved, _ = compute_logits(teacher, rows, collator)
-    assert max(sizes) > 6 and sum(size for size in sizes if size <= 6) == 40
-    np.testing.assert_allclose(halved, whole, atol=1e-5)
-
-
-def test_other_errors_are_no_lack_of_memory():
-    assert (
-        lacks_memory(OUT_OF_MEMORY) and lacks_memory(MemoryError()) and lacks_memory(torch.OutOfMemoryError())
-    )
-    assert not lacks_memory(RuntimeError("shapes do not fit")) and not lacks_memory(KeyError("x"))
 
 
 @pytest.fixture

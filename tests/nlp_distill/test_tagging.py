@@ -42,6 +42,7 @@ from nlp_distill.tagging import (
     read_sentences,
     score_tags,
 )
+from nlp_distill.teachers import Teacher
 
 TAGS = ("O", "B-FILM", "I-FILM", "B-WORD")
 NAMES = {"id2label": dict(enumerate(TAGS)), "label2id": {tag: i for i, tag in enumerate(TAGS)}}
@@ -291,6 +292,24 @@ def test_scores_by_hand():
 @pytest.mark.parametrize("other", ["E-FILM", "S-FILM", "L-FILM", "U-FILM", "M-FILM"])
 def test_tags_that_mark_ends_have_no_span_f1(other):
     assert score_tags([[1, 0]], [[1, 0]], ("O", "B-FILM", "I-FILM", other)) == {"token_accuracy": 1.0}
+
+
+def test_tags_are_found_in_halves_of_a_batch_for_which_there_is_no_memory(tokenizer, monkeypatch):
+    model, sentences = make_tagger(tokenizer), make_sentences(40)
+    rows = encode_sentences(sentences, tokenizer, TAGS, 32)
+    whole = predict_tags(model, tokenizer, rows)
+    original, sizes = Teacher.run, []
+
+    def run(self, inputs, *arguments):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, inputs, *arguments)
+
+    monkeypatch.setattr(Teacher, "run", run)
+    halved = predict_tags(model, tokenizer, rows)
+    assert max(sizes) > 6 and sum(size for size in sizes if size <= 6) == 40
+    assert [found.tolist() for found in halved] == [found.tolist() for found in whole]
 
 
 # ---- students and training -------------------------------------------------------------------------------------------
