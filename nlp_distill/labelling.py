@@ -40,7 +40,9 @@ COUNTS_KEY = b"nlp_distill.labelling.counts"
 class LabellingSummary:
     """What labelling did: rows, real and padded tokens, seconds, and whether a finished result was reused.
 
-    The counts are of all rows, ``earlier_rows`` of which an interrupted run had labelled; the seconds are of this run.
+    The counts are of all rows, ``earlier_rows`` of which an interrupted run had labelled, and so
+    are the seconds: those that went into rows which were lost with an interruption, or into a finished result that was
+    reused, are not among them.
     """
 
     rows: int
@@ -59,7 +61,7 @@ class LabellingSummary:
     def __str__(self) -> str:
         if self.reused:
             return f"reused the logits of {self.rows:,} rows"
-        rate = (self.rows - self.earlier_rows) / self.seconds if self.seconds else 0.0
+        rate = self.rows / self.seconds if self.seconds else 0.0
         skipped = f"; {self.skipped_rows:,} bad rows skipped" if self.skipped_rows else ""
         return (
             f"labelled {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s; "
@@ -250,16 +252,17 @@ def _label_shards(
     runners = [(Teacher(model), tokenizer, DistillationCollator(tokenizer)) for model, tokenizer in teachers]
     for teacher, _, _ in runners:
         teacher.match_labels(first_config)
-    earlier, reader = 0, source.read()
+    earlier, earlier_seconds, reader = 0, 0.0, source.read()
     with tqdm(total=total, desc="labelling", unit="row", unit_scale=True) as progress:
         for number, chunk in enumerate(iterate_chunks(reader, SHARD_ROWS)):
             shard = partial / f"{number:06d}.npz"
-            if (counts := _read_counts(shard)) is not None:
+            if (kept := _read_counts(shard)) is not None:
                 progress.update(len(chunk))
-                tokens, padded, earlier = tokens + counts[0], padded + counts[1], earlier + len(chunk)
+                tokens, padded, earlier = tokens + kept[0], padded + kept[1], earlier + len(chunk)
+                earlier_seconds += kept[2]
                 continue
             logits: list[np.ndarray] = []
-            before = tokens, padded
+            before = tokens, padded, time.perf_counter()
             for teacher, tokenizer, collator in runners:
                 texts = [{column: row[column] for column in text_columns} for row in chunk]
                 encoded = encode_rows(texts, tokenizer, text_columns, max_length)
@@ -269,23 +272,24 @@ def _label_shards(
                 tokens += int(encoded.lengths.sum())
                 padded += computed
             ids = [str(row["id"]) for row in chunk]
-            counts = tokens - before[0], padded - before[1]
+            counts = tokens - before[0], padded - before[1], time.perf_counter() - before[2]
             _save_shard(shard, ids, logits[0] if len(logits) == 1 else np.stack(logits, 1), counts)
-    seconds = time.perf_counter() - started
+    seconds = earlier_seconds + time.perf_counter() - started
     return LabellingSummary(total, tokens, padded, seconds, skipped_rows=reader.skipped, earlier_rows=earlier)
 
 
-def _read_counts(shard: Path) -> tuple[int, int] | None:
-    """Tokens and padded tokens of a shard that is there and as it was written, by the archive's checksums; or None."""
+def _read_counts(shard: Path) -> tuple[int, int, float] | None:
+    """Tokens, padded tokens and seconds of a shard that is as it was written, by the archive's checksums; or None."""
     try:
         with shard.open("rb") as file, np.load(file, allow_pickle=False) as content:
             tokens, padded = content["counts"].tolist()
-            return (tokens, padded) if len(content["ids"]) == len(content["logits"]) else None
+            is_whole = len(content["ids"]) == len(content["logits"])
+            return (tokens, padded, float(content["seconds"])) if is_whole else None
     except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
 
 
-def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[int, int]) -> None:
+def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[int, int, float]) -> None:
     finite = np.isfinite(logits).reshape(len(logits), -1).all(axis=1)
     if not finite.all():
         bad = [ids[i] for i in np.flatnonzero(~finite)[:5]]
@@ -294,7 +298,13 @@ def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[in
             "check the teacher's weights (or its precision) before distilling it"
         )
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, ids=np.array(ids, dtype=np.str_), logits=logits, counts=np.array(counts))
+        np.savez(
+            file,
+            ids=np.array(ids, dtype=np.str_),
+            logits=logits,
+            counts=np.array(counts[:2]),
+            seconds=counts[2],
+        )
 
 
 def _join_shards(

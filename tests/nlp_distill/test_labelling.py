@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -382,6 +383,29 @@ def test_interrupted_labelling_continues_without_computing_finished_shards_again
     assert summarise(summary) | {"seconds": 0} == summarise(whole) | {"seconds": 0}
     assert pq.read_table(output).equals(pq.read_table(tmp_path / "uninterrupted.parquet"))
     assert not (tmp_path / "labelled.parquet.partial").exists()
+
+
+def test_the_seconds_of_labelling_count_the_shards_before_an_interruption(
+    tmp_path, source, teacher, tokenizer, monkeypatch
+):
+    passed, real = [0.0], time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + passed[0])
+    original, output = labelling.encode_rows, tmp_path / "labelled.parquet"
+
+    def take_long(*arguments):  # once a shard
+        passed[0] += 1000.0
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labelling, "encode_rows", take_long)
+        let_go = interrupt_after(patch, 2)
+        with pytest.raises(Interruption):
+            label_file(source, output, [(teacher, tokenizer)], ["text"], 64)
+        let_go()
+    labelled = label_file(source, output, [(teacher, tokenizer)], ["text"], 64)
+    assert 2000 <= labelled.seconds < 2900 and labelled.earlier_rows == 20
+    assert summarise(labelled)["seconds"] == labelled.seconds
+    assert f"({labelled.rows / labelled.seconds:,.0f} rows/s" in str(labelled)
 
 
 def test_shards_of_another_teacher_are_not_continued(

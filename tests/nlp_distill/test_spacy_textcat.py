@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -235,6 +236,25 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(architec
     assert resumed == weights
     assert {**trained, "seconds": 0} == {**expected, "seconds": 0}
     assert trained["seconds"] >= 0 and os.listdir(tmp_path) == ["progress.npz"]
+
+
+def test_the_seconds_of_a_training_count_the_epochs_before_an_interruption(tmp_path, monkeypatch):
+    file, passed, real = tmp_path / "progress.npz", [0.0], time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + passed[0])
+
+    def train(score):
+        nlp, targets = build_textcat(["no", "yes"], "bow", "en", 0), np.tile([0.3, 0.7], (len(TEXTS), 1))
+        return train_textcat(nlp, TEXTS, targets, TextcatTraining(epochs=3), 0, score, "training", file)
+
+    def take_long_and_stop(nlp):
+        if passed[0] == 2000:
+            raise Stopped
+        passed[0] += 1000
+        return 0.5
+
+    with pytest.raises(Stopped):
+        train(take_long_and_stop)
+    assert 2000 <= train(lambda nlp: 0.5)["seconds"] < 2900
 
 
 def test_a_damaged_progress_file_is_passed_over(tmp_path):
