@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,20 +37,22 @@ def open_atomically(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     _remove_abandoned(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    # It has its name before it is there, so that it goes at whatever moment a signal comes.
+    temporary, handle = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"), None
     try:
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         _lock(handle)  # until this process ends, or closes it
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private to the owner; the finished file gets the permissions of an ordinary one.
+        # It was private to its owner; the finished file gets the permissions of an ordinary one.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
         with suppress(FileNotFoundError):
             temporary.unlink()
 
