@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,23 @@ def start_two_processes():
 
 
 @pytest.fixture(scope="session")
-def launch_two_processes(start_two_processes):
+def list_processes():
+    """``list_processes(script)``: the running processes of a script, which the launcher gives sessions of their own."""
+
+    def list_them(script):
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has just ended
+                is_running = (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+                if is_running and str(script).encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return found
+
+    return list_them
+
+
+@pytest.fixture(scope="session")
+def launch_two_processes(start_two_processes, list_processes):
     """``launch_two_processes(script, *arguments)``: the same, to its end."""
 
     def launch(script, *arguments):
@@ -113,7 +130,8 @@ def launch_two_processes(start_two_processes):
         try:
             error = launched.communicate(timeout=500)[1]
         except BaseException:
-            os.killpg(launched.pid, signal.SIGKILL)
+            for process in list_processes(script):
+                os.kill(process, signal.SIGKILL)
             raise
         assert launched.returncode == 0, error[-3000:]
 
