@@ -31,7 +31,8 @@ def run_stage(
     A stage that was interrupted is entered again with its folder as it was left, so that ``build`` can continue.
     What ``overwrite`` replaces lies beside, as ``<folder>.replaced``, until the new result is finished, and comes back
     where ``build`` refuses its inputs. A finished stage keeps a list of its files with their hashes: one of which a
-    file is torn, altered or gone is made again, and never used. While one process builds, another is refused. Under
+    file is torn, altered or gone is made again, and never used. A ``path`` in a result that lies in the stage's folder
+    is told as it is now, wherever the folder was when it was built. While one process builds, another is refused. Under
     ``accelerate launch`` the main process builds while the others wait, unless ``every_process`` is set.
 
     Args:
@@ -55,7 +56,7 @@ def run_stage(
         replaced = _enter(title, folder, wanted, overwrite, held) if state.is_main_process else None
         state.wait_for_everyone()
         if (finished := _read(folder / FINISHED)) is not None:
-            return finished["result"]
+            return _move_paths(finished, folder)
         result = None
         if every_process or state.is_main_process:
             try:
@@ -70,13 +71,14 @@ def run_stage(
         if state.is_main_process:
             _finish(folder, wanted, result)
         state.wait_for_everyone()
-        return result if result is not None else _read(folder / FINISHED)["result"]
+        return result if result is not None else _move_paths(_read(folder / FINISHED), folder)
 
 
 def _finish(folder: Path, inputs: Any, result: Any) -> None:
     """Mark a stage as finished, with what its files are; what it replaces goes."""
     own = [name for mark in (STARTED, FINISHED) for name in (mark, name_temporary(folder / mark).name)]
-    finished = {"inputs": inputs, "result": result, "files": list_files(folder, (LOCK, *own))}
+    files = list_files(folder, (LOCK, *own))
+    finished = {"inputs": inputs, "result": result, "files": files, "folder": str(folder)}
     write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
     (folder / STARTED).unlink()
     shutil.rmtree(_beside(folder), ignore_errors=True)
@@ -127,7 +129,26 @@ def read_finished(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | N
     wanted = json.loads(json.dumps(inputs))
     if finished is None or describe_difference(finished["inputs"], wanted):
         return None
-    return None if find_damage(folder, finished.get("files", {})) else finished["result"]
+    return None if find_damage(folder, finished.get("files", {})) else _move_paths(finished, folder)
+
+
+def _move_paths(finished: Mapping[str, Any], folder: Path) -> Any:
+    """The result of a finished stage, each ``path`` in its folder as the folder is called now.
+
+    A run that was moved, or copied, must not go on from the models of the old place.
+    """
+    before = finished.get("folder")  # which older versions did not keep
+
+    def move(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: move_path(own) if key == "path" else move(own) for key, own in value.items()}
+        return [move(own) for own in value] if isinstance(value, list) else value
+
+    def move_path(path: Any) -> Any:
+        is_inside = isinstance(path, str) and before and Path(path).is_relative_to(before)
+        return str(folder / Path(path).relative_to(before)) if is_inside else path
+
+    return move(finished["result"])
 
 
 def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:

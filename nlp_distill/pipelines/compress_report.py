@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nlp_distill.evaluation import describe_size
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import collect_versions
+from nlp_distill.results import collect_versions, describe_selection
 from nlp_distill.stages import write_json, write_whole
 from nlp_distill.tasks import TaskData
 
@@ -103,7 +103,11 @@ def render_compression(results: Mapping[str, Any]) -> str:
             f"{start['bytes'] / entry['bytes']:.1f}×" if name != "teacher" else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    title = f"# {results['task']}: {metric} on the test split\n\n{results['data_source']}.\n\n"
+    title = f"# {results['task']}: {metric} on the test split\n\n{results['data_source']}"
+    # Only what is distilled has epochs to choose from.
+    chosen = any("training" in entry for entry in models.values())
+    selected = f"; epochs were selected on {describe_selection(results['selected_on'])}" if chosen else ""
+    title += f"{selected}.\n\n"
     note = "\n\nEach step starts from the model of the one before; the MB are those of the saved weights."
     if with_zeros:
         note += " Zeros are stored like other numbers: they save what the zipped column shows, or a sparse runtime."

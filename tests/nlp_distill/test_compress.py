@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from nlp_distill.compression.prune_magnitude import list_prunable
 from nlp_distill.hashes import hash_weights
 from nlp_distill.pipelines import compress as pipeline_module
+from nlp_distill.results import describe_selection
 
 FAST = ["--num-train-epochs", 1, "--learning-rate", "1e-3", "--max-length", 32]
 CUTS = ["--trim-vocabulary", "--factorise-embeddings", 6, "--prune-heads", 1, "--prune-ffn", 0.25]
@@ -115,6 +116,25 @@ def test_a_step_can_be_added_later_and_the_ones_before_it_are_reused(compress, t
     models = read(tmp_path / "run")["models"]
     assert list(models) == [*first, "prune-magnitude"]
     assert all(models[name] == first[name] for name in first)
+
+
+def test_a_run_that_was_moved_goes_on_from_its_own_models(compress, tmp_path):
+    assert compress("--trim-vocabulary") == 0
+    moved = tmp_path / "moved"
+    (tmp_path / "run").rename(moved)
+    assert compress("--trim-vocabulary", "--prune-ffn", 0.5, "--overwrite", output=moved) == 0
+    models = read(moved)["models"]
+    assert models["trim-vocabulary"]["path"] == str(moved / "trim-vocabulary")
+    assert models["prune-ffn"]["path"] == str(moved / "prune-ffn") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("steps", [["--trim-vocabulary"], ["--prune-ffn", 0.5]])
+def test_the_page_says_what_epochs_were_selected_on(compress, steps, tmp_path, capsys):
+    """Where the reported rows select too, a reader has to know; what is not trained selects nothing."""
+    assert compress(*steps) == 0
+    said = describe_selection(read(tmp_path / "run")["selected_on"])
+    page = (tmp_path / "run" / "compress.md").read_text()
+    assert (f"epochs were selected on {said}" in page) == ("--prune-ffn" in steps)
 
 
 def test_an_interrupted_step_continues_at_its_checkpoint(compress, tmp_path, monkeypatch, capsys):

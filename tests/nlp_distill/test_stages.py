@@ -1,13 +1,22 @@
 """Stages: a finished one is reused, an interrupted one continues, and nothing that exists is lost or mistaken."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from data_augment.errors import InputError
 from nlp_distill.locks import LOCK
-from nlp_distill.stages import FINISHED, STARTED, describe_difference, make_folder, run_stage, write_json
+from nlp_distill.stages import (
+    FINISHED,
+    STARTED,
+    describe_difference,
+    make_folder,
+    read_finished,
+    run_stage,
+    write_json,
+)
 
 INPUTS = {"seed": 0, "data": {"train": "abc"}, "sizes": (1, 2)}
 
@@ -39,6 +48,30 @@ def test_a_finished_stage_is_reused_by_the_same_inputs(folder: Path, capsys: pyt
     assert build.calls == 1 and not (folder / STARTED).exists()
     out, err = capsys.readouterr()
     assert out == "" and f"work: reusing {folder} (finished earlier)" in err
+
+
+def test_paths_in_a_result_follow_a_folder_that_was_moved_or_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(folder: Path) -> dict:
+        (folder / "model").write_text("weights")
+        inside = [{"path": str(folder)}, {"path": str(folder / "model")}]
+        return {
+            "entries": inside,
+            "path": "teacher",
+            "other": {"path": str(folder.parent)},
+            "name": str(folder),
+        }
+
+    old, new = tmp_path / "run" / "stage", tmp_path / "copy" / "stage"
+    first = run_stage("work", old, INPUTS, build)
+    shutil.copytree(old.parent, new.parent)
+    monkeypatch.chdir(tmp_path / "copy")
+    for place in (new, Path("stage")):
+        moved = [{"path": str(place)}, {"path": str(place / "model")}]
+        assert run_stage("work", place, INPUTS, build) == {**first, "entries": moved}
+        assert read_finished(place, INPUTS) == {**first, "entries": moved}
+    assert run_stage("work", old, INPUTS, build) == first
 
 
 def test_an_interrupted_stage_finds_its_folder_as_it_was(folder: Path, capsys: pytest.CaptureFixture) -> None:
