@@ -15,11 +15,12 @@ from nlp_distill.objectives.soft_targets import soft_target_loss
 class DistilBERT(Objective):
     """soft * tau^2 KL(T || S) + masked_lm * CE(y, z_S) + cosine * (1 - cos(H_S, H_T)), of masked language models.
 
-    Terms ``soft_targets`` and ``masked_lm`` run over the masked positions, ``cosine`` over all real tokens of the last
-    hidden states. Weights and temperature are those of the authors' training command; the paper prints none.
+    ``soft_targets`` is a mean over the real tokens of the batch, ``masked_lm`` over the masked ones, and ``cosine``
+    over the real tokens of the last hidden states. Weights, temperature and which tokens count are those of the
+    authors' training command; the paper prints none. 4 x 1 accumulated steps differ slightly from 2 x 2 where rows have
+    different numbers of tokens, as in the authors' code.
 
-    Deviation from the authors' code: the loss is a mean over masked tokens of the batch for both of the first two
-    terms (there too), so 4 x 1 accumulated steps differ slightly from 2 x 2 where rows have different numbers of them.
+    Deviation from the authors' code: in the cosine each row counts the same, however long it is.
 
     Args:
         student: the student's config, of a masked language model.
@@ -28,9 +29,11 @@ class DistilBERT(Objective):
         soft: weight of the soft targets. 5.0: authors' command.
         masked_lm: weight of the masked tokens themselves. 2.0: authors' command.
         cosine: weight of the hidden states; it needs equal widths. 1.0: authors' command.
+        only_masked: soft targets over the masked tokens alone, a seventh of the work over the vocabulary (the authors'
+            ``--restrict_ce_to_mask``, which their command leaves out).
 
     Raises:
-        InputError: for vocabularies that differ, or widths that differ while ``cosine`` has a weight.
+        InputError: for vocabularies that differ, widths that differ while ``cosine`` has a weight, or no weight at all.
     """
 
     def __init__(
@@ -41,8 +44,12 @@ class DistilBERT(Objective):
         soft: float = 5.0,
         masked_lm: float = 2.0,
         cosine: float = 1.0,
+        only_masked: bool = False,
     ):
         super().__init__()
+        if not (soft or masked_lm or cosine):
+            raise InputError("soft, masked_lm and cosine weigh 0, so nothing is learnt; give one a weight")
+        self.only_masked = only_masked
         self.temperature, self.soft, self.masked_lm, self.cosine = temperature, soft, masked_lm, cosine
         self.needs = frozenset({"hidden_states"} if cosine else ())
         if student.vocab_size != teacher.vocab_size:
@@ -58,14 +65,17 @@ class DistilBERT(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher_logits = require_teacher_logits(teacher_outputs, "DistilBERT")
-        masked = batch["labels"] != UNLABELLED
-        own, other = student_outputs["logits"][masked], teacher_logits[masked]
+        logits, labels = student_outputs["logits"], batch["labels"]
+        masked = labels != UNLABELLED
+        softened = masked if self.only_masked else batch["attention_mask"].bool()
         terms = {}
-        if len(own):  # a short batch may have no masked token
-            terms["soft_targets"] = self.soft * soft_target_loss(own, other, self.temperature)
-            terms["masked_lm"] = self.masked_lm * hard_label_loss(own, batch["labels"][masked])
-        else:
-            terms["soft_targets"] = terms["masked_lm"] = student_outputs["logits"].sum() * 0.0
+        if self.soft:
+            terms["soft_targets"] = logits.sum() * 0.0
+            if softened.any():  # a short batch may have no masked token
+                loss = soft_target_loss(logits[softened], teacher_logits[softened], self.temperature)
+                terms["soft_targets"] = self.soft * loss
+        if self.masked_lm:
+            terms["masked_lm"] = self.masked_lm * hard_label_loss(logits[masked], labels[masked])
         if self.cosine:
             teacher = require_parts(teacher_outputs, self.needs, "DistilBERT")
             states = (student_outputs["hidden_states"][-1], teacher["hidden_states"][-1])

@@ -46,6 +46,7 @@ class Flow(Objective):
         teacher: the teacher's config.
         layer_map: which layers; at least two pairs.
         weight: a number, or a schedule over progress.
+        name: name of the term in the logs.
 
     Raises:
         InputError: for a layer map of fewer than two pairs.
@@ -59,8 +60,10 @@ class Flow(Objective):
         teacher: PreTrainedConfig,
         layer_map: LayerMap = uniform,
         weight: float | Schedule = 1.0,
+        name: str = "flow",
     ):
         super().__init__()
+        self.name = name
         self.pairs = layer_map(student.num_hidden_layers, teacher.num_hidden_layers)
         if len(self.pairs) < 2:
             raise InputError(
@@ -82,4 +85,4 @@ class Flow(Objective):
             for states in (own, other)
         ]
         losses = [(ours - theirs).square().mean() for ours, theirs in zip(*flows, strict=True)]
-        return {"flow": value_at(self.weight, progress) * sum(losses[1:], losses[0]) / len(losses)}
+        return {self.name: value_at(self.weight, progress) * sum(losses[1:], losses[0]) / len(losses)}

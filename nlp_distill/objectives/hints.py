@@ -25,7 +25,7 @@ from nlp_distill.schedules import Schedule, value_at
 
 
 class Hints(Objective):
-    """weight * 1/2 * MSE(H_T^n, r(H_S^m)) over real tokens: term ``hint``.
+    """weight * 1/2 * MSE(H_T^n, r(H_S^m)) over real tokens: term ``hint``. Several hints add under different names.
 
     Args:
         student: the student's config.
@@ -33,6 +33,7 @@ class Hints(Objective):
         student_layer: m, the guided layer; 0 is the embeddings. Default the middle, rounded up (paper, section 3.1).
         teacher_layer: n, the hint layer. Default the middle, rounded up.
         weight: a number, or a schedule over progress.
+        name: name of the term in the logs.
 
     Raises:
         InputError: for a layer that the model does not have.
@@ -47,8 +48,10 @@ class Hints(Objective):
         student_layer: int | None = None,
         teacher_layer: int | None = None,
         weight: float | Schedule = 1.0,
+        name: str = "hint",
     ):
         super().__init__()
+        self.name = name
         self.student_layer = -(-student.num_hidden_layers // 2) if student_layer is None else student_layer
         self.teacher_layer = -(-teacher.num_hidden_layers // 2) if teacher_layer is None else teacher_layer
         check_whole("student_layer", self.student_layer, at_least=0, at_most=student.num_hidden_layers)
@@ -61,4 +64,4 @@ class Hints(Objective):
         guided = self.regressor(student_outputs["hidden_states"][self.student_layer])
         hint = teacher["hidden_states"][self.teacher_layer]
         loss = hidden_state_loss(guided, hint, batch["attention_mask"]) / 2
-        return {"hint": value_at(self.weight, progress) * loss}
+        return {self.name: value_at(self.weight, progress) * loss}

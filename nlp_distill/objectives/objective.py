@@ -69,12 +69,21 @@ class Sum(Objective):
         for part in self.parts:
             for name, value in part(student_outputs, teacher_outputs, batch, progress).items():
                 if name in terms:
-                    raise ValueError(
-                        f"two objectives return a term named '{name}'; give one of them another name, "
-                        f"for example {type(part).__name__}(..., name='{name}_2')"
-                    )
+                    raise ValueError(f"two objectives return a term named '{name}'; {self._advise(name)}")
                 terms[name] = value
         return terms
+
+    def _advise(self, name: str) -> str:
+        """What to do about two terms of one name: those of one term can have another."""
+        for part in reversed(_parts(self)):
+            if getattr(part, "name", None) == name:
+                return (
+                    f"give one of them another name, for example {type(part).__name__}(..., name='{name}_2')"
+                )
+            if name in getattr(part, "names", ()):
+                names = tuple(f"{own}_2" for own in part.names)
+                return f"give one of them other names, for example {type(part).__name__}(..., names={names})"
+        return "these objectives have the term under this name only, so leave out one of them, or its term"
 
 
 def _parts(objective: Objective) -> list[Objective]:
@@ -156,12 +165,22 @@ def represent_rows(
 
     Returns:
         (batch, student width) and (batch, teacher width).
+
+    Raises:
+        ValueError: for a layer that a model does not have, or a teacher without what is compared.
     """
     if layers is None:
         logits = require_teacher_logits(teacher_outputs, objective)
         return student_outputs["logits"], logits.mean(dim=1) if logits.dim() == 3 else logits
     teacher = require_parts(teacher_outputs, frozenset({"hidden_states"}), objective)
-    own, other = student_outputs["hidden_states"][layers[0]], teacher["hidden_states"][layers[1]]
+    sides = {"student": student_outputs["hidden_states"], "teacher": teacher["hidden_states"]}
+    for (side, states), layer in zip(sides.items(), layers, strict=True):
+        if not -len(states) <= layer < len(states):
+            raise ValueError(
+                f"{objective} compares layer {layer} of the {side}, which has {len(states) - 1}; layers run from 0, "
+                f"the embeddings, to {len(states) - 1}, or from the end down to {-len(states)}"
+            )
+    own, other = (states[layer] for states, layer in zip(sides.values(), layers, strict=True))
     return mean_of_tokens(own, mask), mean_of_tokens(other, mask)
 
 

@@ -40,6 +40,7 @@ class PatientKD(Objective):
         layer_map: ``uniform`` is the paper's PKD-Skip, ``last`` its PKD-Last; the embeddings and the student's last
             layer are left out of either.
         weight: beta; a number, or a schedule over progress.
+        name: name of the term in the logs.
 
     Raises:
         InputError: for a student of one layer, which has none but the last.
@@ -53,8 +54,10 @@ class PatientKD(Objective):
         teacher: PreTrainedConfig,
         layer_map: LayerMap = uniform,
         weight: float | Schedule = 1.0,
+        name: str = "patient",
     ):
         super().__init__()
+        self.name = name
         pairs = layer_map(student.num_hidden_layers, teacher.num_hidden_layers)
         self.pairs = [pair for pair in pairs if 0 < pair[0] < student.num_hidden_layers]
         if not self.pairs:
@@ -74,4 +77,4 @@ class PatientKD(Objective):
             )
             for project, (own, other) in zip(self.projections, self.pairs, strict=True)
         ]
-        return {"patient": value_at(self.weight, progress) * sum(losses[1:], losses[0])}
+        return {self.name: value_at(self.weight, progress) * sum(losses[1:], losses[0])}

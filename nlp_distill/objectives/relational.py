@@ -66,12 +66,15 @@ def _cosines(rows: Tensor) -> Tensor:
 class RelationalKD(Objective):
     """weight * (distance * L_D + angle * L_A): terms ``distance`` and ``angle``.
 
+    For several pairs of layers, or layers and logits, add objectives of different names.
+
     Args:
         layers: (student layer, teacher layer) whose states are compared, 0 the embeddings, negative from the end;
             ``None`` compares logits.
         distance: weight of L_D.
         angle: weight of L_A; twice that of the distances as in the paper's section 4.1.
         weight: of both; a number, or a schedule over progress.
+        names: of the two terms in the logs.
 
     Raises:
         InputError: if neither distances nor angles have a weight.
@@ -83,12 +86,14 @@ class RelationalKD(Objective):
         distance: float = 1.0,
         angle: float = 2.0,
         weight: float | Schedule = 1.0,
+        names: tuple[str, str] = ("distance", "angle"),
     ):
         super().__init__()
         if not distance and not angle:
             raise InputError("distance and angle weigh 0, so nothing is learnt; give one a weight")
         self.layers, self.weight = layers, weight
         self.distance, self.angle = distance, angle
+        self.names = names
         self.needs = frozenset() if layers is None else frozenset({"hidden_states"})
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
@@ -96,7 +101,5 @@ class RelationalKD(Objective):
             self.layers, student_outputs, teacher_outputs, batch["attention_mask"], "RelationalKD"
         )
         weight = value_at(self.weight, progress)
-        return {
-            "distance": weight * self.distance * distance_loss(own, other),
-            "angle": weight * self.angle * angle_loss(own, other),
-        }
+        losses = (self.distance * distance_loss(own, other), self.angle * angle_loss(own, other))
+        return {name: weight * loss for name, loss in zip(self.names, losses, strict=True)}

@@ -7,7 +7,8 @@
 It needs neither equal widths nor a projection. Q holds the mean of each row's token states in one layer, or its logits.
 The loss looks across the rows of a micro-batch, so that 4 x 1 accumulated rows are not 2 x 2.
 
-Deviation from the paper: one pair of layers, where the paper sums over several; objectives add.
+Deviation from the paper: one pair of layers, where the paper sums over several; objectives
+of different names add.
 """
 
 from torch import Tensor
@@ -34,10 +35,17 @@ class SimilarityPreserving(Objective):
     Args:
         layers: as in :class:`nlp_distill.objectives.RelationalKD`.
         weight: a number, or a schedule over progress.
+        name: name of the term in the logs.
     """
 
-    def __init__(self, layers: tuple[int, int] | None = (-1, -1), weight: float | Schedule = 1.0):
+    def __init__(
+        self,
+        layers: tuple[int, int] | None = (-1, -1),
+        weight: float | Schedule = 1.0,
+        name: str = "similarity",
+    ):
         super().__init__()
+        self.name = name
         self.layers, self.weight = layers, weight
         self.needs = frozenset() if layers is None else frozenset({"hidden_states"})
 
@@ -45,4 +53,4 @@ class SimilarityPreserving(Objective):
         own, other = represent_rows(
             self.layers, student_outputs, teacher_outputs, batch["attention_mask"], "SimilarityPreserving"
         )
-        return {"similarity": value_at(self.weight, progress) * similarity_loss(own, other)}
+        return {self.name: value_at(self.weight, progress) * similarity_loss(own, other)}

@@ -64,7 +64,8 @@ class GeneralDistillation:
     Args:
         shape: the student's shape.
         objective: makes the objective from the configs of student and teacher: ``TinyBERTLayers``, ``MiniLM``,
-            ``MiniLMv2``, or ``DistilBERT`` (which needs a teacher with a masked-language-model head).
+            ``MiniLMv2``, or ``DistilBERT`` (which needs a teacher with a masked-language-model head), or a
+            ``functools.partial`` of one with settings of its own.
         max_length: tokens a block.
         random_start: start the student from random weights.
         seed: of what is random.
@@ -87,7 +88,8 @@ class GeneralDistillation:
     @property
     def is_masked_lm(self) -> bool:
         """Whether the objective reads masked-language-model logits."""
-        return self.objective is DistilBERT
+        made_by: Any = self.objective  # a class, or a partial of one
+        return getattr(made_by, "func", made_by) is DistilBERT
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain values."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from transformers import (
 )
 
 from nlp_distill.hashes import hash_weights
-from nlp_distill.pipelines.general import OBJECTIVES
+from nlp_distill.objectives import DistilBERT, MiniLMv2
+from nlp_distill.pipelines.general import OBJECTIVES, GeneralDistillation
 
 SMALL = ["--layers", 1, "--hidden-size", 8, "--heads", 2, "--ffn-size", 12, "--max-length", 16]
 TRAINING = [
@@ -124,6 +126,13 @@ def test_distilbert_s_triple_loss_trains_with_a_masked_language_model(
     assert distill_general(*same_width, teacher=masked_lm_folder) == 0
     student = BertForMaskedLM.from_pretrained(tmp_path / "run" / "student")
     assert student.config.num_hidden_layers == 1
+
+
+def test_a_triple_loss_with_settings_of_its_own_reads_the_head_too():
+    assert GeneralDistillation(objective=DistilBERT).is_masked_lm
+    own = GeneralDistillation(objective=partial(DistilBERT, only_masked=True))
+    assert own.is_masked_lm and own.describe()["objective"] == {"name": "DistilBERT", "only_masked": True}
+    assert not GeneralDistillation(objective=partial(MiniLMv2, relation_heads=2)).is_masked_lm
 
 
 def test_a_random_start_is_another_run(distill_general, tmp_path):

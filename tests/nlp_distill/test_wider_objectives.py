@@ -1,7 +1,9 @@
 """Hints, patient layers, flow, relations and similarities: hand values, loops from the papers, and other packages."""
 
+import ast
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -15,13 +17,16 @@ from nlp_distill.encoding import encode_rows
 from nlp_distill.internals import run_model
 from nlp_distill.layer_map import explicit, last
 from nlp_distill.objectives import (
+    DistilBERT,
     Flow,
     HardLabels,
     Hints,
+    MiniLM,
     PatientKD,
     RelationalKD,
     SimilarityPreserving,
     SoftTargets,
+    TinyBERTLayers,
 )
 from nlp_distill.objectives.flow import flow_matrix
 from nlp_distill.objectives.patient import patient_loss
@@ -242,6 +247,57 @@ def test_relations_without_a_weight_are_refused():
         RelationalKD(distance=0, angle=0)
 
 
+@pytest.mark.parametrize("kind", [RelationalKD, SimilarityPreserving])
+@pytest.mark.parametrize(
+    ("layers", "what"),
+    [((3, 1), "layer 3 of the student, which has 2"), ((1, -6), "layer -6 of the teacher")],
+)
+def test_relations_of_a_layer_that_is_not_there_say_which_there_are(
+    kind, layers, what, student, teacher, batch
+):
+    with pytest.raises(ValueError, match=what):
+        kind(layers=layers)(run(student, batch), run(teacher, batch), batch, 0.0)
+
+
+# ---- DistilBERT's triple loss ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("only_masked", [False, True])
+def test_distilbert_s_terms_equal_loops_over_their_tokens(only_masked, teacher):
+    """Soft targets over real tokens (or masked ones), the masked language model over masked ones."""
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    labels = torch.tensor([[-100, 4, -100, 2], [-100, 0, -100, -100]])
+    own = ModelOutput(logits=draw(2, 4, 5), hidden_states=(draw(2, 4, 3, seed=2),))
+    other = ModelOutput(logits=draw(2, 4, 5, seed=1), hidden_states=(draw(2, 4, 3, seed=3),))
+    objective = DistilBERT(teacher.config, teacher.config, only_masked=only_masked)
+    found = objective(own, other, {"labels": labels, "attention_mask": mask}, 0.0)
+
+    soft, masked_lm = [], []
+    for row, place in itertools.product(range(2), range(4)):
+        mine, theirs = own["logits"][row, place], other["logits"][row, place]
+        if labels[row, place] >= 0 if only_masked else mask[row, place]:
+            p, q = (theirs / 2).softmax(-1), (mine / 2).softmax(-1)
+            soft.append(4 * sum(p[i] * (p[i] / q[i]).log() for i in range(5)))
+        if labels[row, place] >= 0:
+            masked_lm.append(-mine.softmax(-1)[labels[row, place]].log())
+    assert len(soft) == (3 if only_masked else 6) and len(masked_lm) == 3
+    torch.testing.assert_close(found["soft_targets"], 5.0 * sum(soft) / len(soft))
+    torch.testing.assert_close(found["masked_lm"], 2.0 * sum(masked_lm) / 3)
+    cosines = torch.cosine_similarity(own["hidden_states"][0], other["hidden_states"][0], dim=-1)
+    torch.testing.assert_close(found["cosine"], 1 - (cosines[0].mean() + cosines[1, :2].mean()) / 2)
+
+
+def test_distilbert_without_masked_tokens_or_weights(teacher):
+    objective = DistilBERT(teacher.config, teacher.config, cosine=0, only_masked=True)
+    logits = draw(1, 2, 5).requires_grad_()
+    batch = {"labels": torch.full((1, 2), -100), "attention_mask": torch.ones(1, 2)}
+    terms = objective(ModelOutput(logits=logits), ModelOutput(logits=draw(1, 2, 5)), batch, 0.0)
+    sum(terms.values()).backward()
+    assert set(terms) == {"soft_targets", "masked_lm"} and logits.grad.abs().sum() == 0
+    with pytest.raises(InputError, match="soft, masked_lm and cosine weigh 0, so nothing is learnt"):
+        DistilBERT(teacher.config, teacher.config, soft=0, masked_lm=0, cosine=0)
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 KINDS = {
@@ -251,6 +307,31 @@ KINDS = {
     "relational": lambda student, teacher: RelationalKD(),
     "similarity": lambda student, teacher: SimilarityPreserving(),
 }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_of_a_kind_add_under_the_names_that_the_message_advises(kind, student, teacher, batch):
+    first, second = (KINDS[kind](student.config, teacher.config) for _ in range(2))
+    sides = run(student, batch), run(teacher, batch), batch, 0.0
+    with pytest.raises(ValueError, match="two objectives return a term named") as caught:
+        (first + second)(*sides)
+    advice = re.search(r"for example (\w+)\(\.\.\., (names?)=(.+)\)$", str(caught.value))
+    configs = () if kind in ("relational", "similarity") else (student.config, teacher.config)
+    renamed = type(first)(*configs, **{advice[2]: ast.literal_eval(advice[3])})
+    renamed.load_state_dict(first.state_dict())
+    terms = (first + renamed)(*sides)
+    for name, value in first(*sides).items():
+        torch.testing.assert_close(terms[f"{name}_2"], value)
+        torch.testing.assert_close(terms[name], value)
+
+
+def test_terms_that_cannot_be_renamed_say_so(teacher, batch):
+    layers = TinyBERTLayers(teacher.config, teacher.config, hidden=0, embedding=0)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    parts = layers.needs | MiniLM.needs
+    both = run_model(teacher, inputs, parts)
+    with pytest.raises(ValueError, match="'attention'; these objectives have the term under this name only"):
+        (layers + MiniLM(teacher.config, teacher.config))(both, both, batch, 0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
