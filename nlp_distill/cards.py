@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from nlp_distill.models import labels_tokens
 from nlp_distill.results import drop_place, render_model_table
 from nlp_distill.stages import write_whole
@@ -211,8 +213,13 @@ def assemble_card(
     table: str,
     limitations: str,
 ) -> str:
-    """A card from its parts; the front matter is YAML, written as JSON values, which YAML is a superset of."""
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---", ""]
+    """A card from its parts, the front matter as YAML.
+
+    JSON is no YAML in places: 1e-05 is a text to YAML 1.1, which the hub's client reads, and emoji are no characters.
+    """
+    plain = json.loads(json.dumps(fields))  # without NumPy's kinds of numbers
+    front = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
+    lines = ["---", *front.splitlines(), "---", ""]
     lines += [f"# {name.rpartition('/')[2]}", "", summary, "", "## How to use it", "", *use, ""]
     lines += ["## How it was made", "", *(f"- {line}" for line in made), ""]
     if config:

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 
@@ -60,6 +61,17 @@ def test_custom_students_say_what_to_import(results, tmp_path, kind, imports):
 
 def read_front(card):
     return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_numbers_and_names_of_any_kind_come_back_from_the_front_matter(results, tmp_path):
+    """To YAML 1.1 1e-05 without a point is a text, and half a surrogate pair is written for an emoji in JSON."""
+    (tmp_path / "films 🎬: #1").mkdir()
+    folder = write_config(tmp_path / "films 🎬: #1", "bert")
+    metrics = {"accuracy": np.float64(0.5), "calibration_error": 1e-05, "kl_to_teacher": 2.5e-07}
+    student = results["models"]["student"] | {"metrics": metrics}
+    [model] = read_front(render_card(results, student, 3, folder))["model-index"]
+    assert model["name"] == "films 🎬: #1"
+    assert {own["type"]: own["value"] for own in model["results"][0]["metrics"]} == metrics
 
 
 def test_glue_is_named_as_the_hub_has_it_and_files_of_ones_own_are_not(results, tmp_path):
