@@ -145,8 +145,9 @@ def _move_paths(finished: Mapping[str, Any], folder: Path) -> Any:
         return [move(own) for own in value] if isinstance(value, list) else value
 
     def move_path(path: Any) -> Any:
-        is_inside = isinstance(path, str) and before and Path(path).is_relative_to(before)
-        return str(folder / Path(path).relative_to(before)) if is_inside else path
+        if not isinstance(path, str) or not before or not Path(path).is_relative_to(before):
+            return path
+        return str(folder / Path(path).relative_to(before))
 
     return move(finished["result"])
 

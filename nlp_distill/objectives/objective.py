@@ -81,7 +81,7 @@ class Sum(Objective):
                     f"give one of them another name, for example {type(part).__name__}(..., name='{name}_2')"
                 )
             if name in getattr(part, "names", ()):
-                names = tuple(f"{own}_2" for own in part.names)
+                names = tuple(f"{own}_2" for own in part.names)  # type: ignore[union-attr]
                 return f"give one of them other names, for example {type(part).__name__}(..., names={names})"
         return "these objectives have the term under this name only, so leave out one of them, or its term"
 
