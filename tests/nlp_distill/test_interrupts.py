@@ -7,10 +7,12 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nlp_distill.checkpoints import find_last_checkpoint
+from nlp_distill.interrupts import checkpoint_on_signals
 from nlp_distill.trainer import DistillationTrainer
 
 OPTIONS = ["--num-train-epochs", 2, "--per-device-train-batch-size", 8]  # 40 rows: 5 steps an epoch
@@ -99,6 +101,17 @@ def test_the_time_of_a_training_counts_what_came_before_the_interruption(
     assert fine_tune(tmp_path / "out", *OPTIONS) == 0
     seconds = json.loads((tmp_path / "out" / "results.json").read_text())["timings_s"]["training"]
     assert 1000 < seconds < 1100
+
+
+def test_one_of_several_processes_waits_for_no_step_that_the_others_do_not_take():
+    """Each hears a signal at a step of its own: a checkpoint of one would wait for the others for ever."""
+    alone, several = (SimpleNamespace(args=SimpleNamespace(world_size=size)) for size in (1, 2))
+    alone.add_callback = alone.remove_callback = lambda callback: None
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with checkpoint_on_signals(several):
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    with checkpoint_on_signals(alone):
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != handlers
 
 
 def test_a_second_signal_stops_at_once(fine_tune, raise_at_step, tmp_path: Path) -> None:
