@@ -296,9 +296,9 @@ def cut(encoded: Any, max_length: int, side: str = "right") -> Any:
     Returns:
         Something with ``ids`` and ``type_ids``: ``encoded`` where it is short enough.
     """
-    ids, types = encoded.ids, encoded.type_ids
-    if len(ids) <= max_length:
+    if len(encoded) <= max_length:
         return encoded
+    ids, types = encoded.ids, encoded.type_ids
     sides = encoded.sequence_ids  # None of special tokens
     counts = sides.count(0), sides.count(1)
     room = max_length - len(ids) + sum(counts)

@@ -16,9 +16,9 @@ from nlp_distill.tasks import TaskData
 
 def run(options: argparse.Namespace) -> None:
     """``nlp-distill distill bilstm``."""
-    from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation
+    from nlp_distill.pipelines.bilstm_config import WordStudentDistillation
 
-    run_pipeline(options, BiLSTMDistillation())
+    run_pipeline(options, WordStudentDistillation())
 
 
 def run_pipeline(options: argparse.Namespace, defaults) -> None:
@@ -77,7 +77,9 @@ def check_published(
 
 def name_methods(config) -> dict[str, str]:
     """The published method of each arm."""
-    kind = "bilstm" if config.cnn is None else "cnn"
+    from nlp_distill.pipelines.bilstm_config import CNNShape
+
+    kind = "cnn" if isinstance(config.shape, CNNShape) else "bilstm"
     return {"student_without_teacher": f"{kind}_without_teacher", "student": f"{kind}_distilled"}
 
 
@@ -118,20 +120,18 @@ def configure_bilstm(config, options: argparse.Namespace):
     elif sizes:
         config = dataclasses.replace(config, word_vectors=dataclasses.replace(config.word_vectors, **sizes))
     names: tuple[str, ...] = (
-        "hidden_size",
-        "head_size",
         "embedding_channels",
         "dropout",
         "hard_weight",
         "max_length",
     )
-    # Each student has options for its own sizes alone.
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
-    if config.cnn:
-        sizes = {"filters": options.filters, "widths": options.widths and tuple(options.widths)}
-        given["cnn"] = dataclasses.replace(
-            config.cnn, **{name: size for name, size in sizes.items() if size is not None}
-        )
+    # Each student has options for its own sizes alone.
+    shape = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(config.shape)}
+    shape = {
+        name: tuple(size) if name == "widths" else size for name, size in shape.items() if size is not None
+    }
+    given["shape"] = dataclasses.replace(config.shape, **shape)
     if options.optimizer:
         given["adadelta"] = options.optimizer == "adadelta"
     if options.seeds:

@@ -32,7 +32,8 @@ from nlp_distill.objectives import HardLabels, LogitRegression, Objective
 from nlp_distill.pipelines.bilstm_config import (
     ADADELTA_RHO,
     TRAINING,
-    BiLSTMDistillation,
+    CNNShape,
+    WordStudentDistillation,
     describe_shape,
     describe_student,
 )
@@ -57,7 +58,7 @@ from nlp_distill.training import make_training_arguments, score_predictions, tra
 
 
 def distill_bilstm(
-    config: BiLSTMDistillation,
+    config: WordStudentDistillation,
     data: TaskData,
     teacher_path: str,
     output_dir: str | Path,
@@ -123,7 +124,7 @@ def distill_bilstm(
 
 
 def build_student(
-    config: BiLSTMDistillation, tokenizer: Any, task: Task, embeddings: Tensor, seed: int
+    config: WordStudentDistillation, tokenizer: Any, task: Task, embeddings: Tensor, seed: int
 ) -> WordStudent:
     """The untrained student of these settings for a task, a BiLSTM or a CNN.
 
@@ -140,9 +141,9 @@ def build_student(
         "embedding_channels": config.embedding_channels,
         "dropout": config.dropout,
         "seed": seed,
-        **describe_shape(config),
+        **describe_shape(config.shape),
     }
-    build = build_bilstm if config.cnn is None else build_cnn
+    build = build_cnn if isinstance(config.shape, CNNShape) else build_bilstm
     return build(tokenizer, task.labels, **given)
 
 
@@ -150,7 +151,7 @@ def build_student(
 class _Stages:
     """The stages of one run, each in its own folder."""
 
-    config: BiLSTMDistillation
+    config: WordStudentDistillation
     data: TaskData
     teacher: PreTrainedModel
     tokenizer: Any

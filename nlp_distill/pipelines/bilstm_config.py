@@ -73,7 +73,24 @@ class TransferSetConfig:
 
 WIDEST = 65_536  # units or filters; a number with a few zeros too many fills the memory before it fails
 WIDEST_WINDOW = 512  # words
-HIDDEN_SIZE = 150
+
+
+@dataclass(frozen=True)
+class BiLSTMShape:
+    """The sizes of a BiLSTM student.
+
+    Args:
+        hidden_size: LSTM units a direction: 150, or 300 (the paper's two sizes).
+        head_size: width of the hidden layer above; ``None`` for the paper's 200 and 400.
+    """
+
+    hidden_size: int = 150
+    head_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("hidden_size", self.hidden_size, at_least=1, at_most=WIDEST)
+        if self.head_size is not None:
+            check_whole("head_size", self.head_size, at_least=1, at_most=WIDEST)
 
 
 @dataclass(frozen=True)
@@ -96,14 +113,12 @@ class CNNShape:
 
 
 @dataclass(frozen=True)
-class BiLSTMDistillation:
-    """Settings of the pipeline; the defaults are the paper's.
+class WordStudentDistillation:
+    """Settings of the pipeline; the defaults are the paper's, of a BiLSTM (``plan_cnn`` has those of a CNN).
 
     Args:
         word_vectors: what the student's embeddings start from.
-        hidden_size: LSTM units a direction: 150, or 300 (the paper's two sizes).
-        head_size: width of the hidden layer above; ``None`` for the paper's 200 and 400.
-        cnn: the student is a CNN of this shape, and no BiLSTM; see ``plan_cnn``.
+        shape: the student's sizes, and so whether it is a BiLSTM or a CNN.
         embedding_channels: 2 adds a frozen copy of the embeddings beside the tuned one.
         dropout: before the last linear layer.
         hard_weight: alpha above; 0 is the paper's best.
@@ -120,9 +135,7 @@ class BiLSTMDistillation:
     """
 
     word_vectors: WordVectors = TeacherWordPieces()
-    hidden_size: int = HIDDEN_SIZE
-    head_size: int | None = None
-    cnn: CNNShape | None = None
+    shape: BiLSTMShape | CNNShape = BiLSTMShape()
     embedding_channels: int = 1
     dropout: float = 0.3
     hard_weight: float = 0.0
@@ -137,11 +150,6 @@ class BiLSTMDistillation:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        check_whole("hidden_size", self.hidden_size, at_least=1, at_most=WIDEST)
-        if self.head_size is not None:
-            check_whole("head_size", self.head_size, at_least=1, at_most=WIDEST)
-        if self.cnn and (self.hidden_size != HIDDEN_SIZE or self.head_size is not None):
-            raise InputError("hidden_size and head_size are of a BiLSTM; leave them out for a CNN")
         check_whole("embedding_channels", self.embedding_channels, at_least=1, at_most=2)
         check_share("dropout", self.dropout, below_one=True)
         check_share("hard_weight", self.hard_weight)
@@ -154,23 +162,22 @@ class BiLSTMDistillation:
             check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
 
 
-def plan_cnn(shape: CNNShape = CNNShape(), **settings: Any) -> BiLSTMDistillation:
+def plan_cnn(shape: CNNShape = CNNShape(), **settings: Any) -> WordStudentDistillation:
     """The same pipeline with a CNN for its student, and the dropout of Kim 2014; ``settings`` as above."""
-    return BiLSTMDistillation(**{"cnn": shape, "dropout": DROPOUT, **settings})
+    return WordStudentDistillation(**{"shape": shape, "dropout": DROPOUT, **settings})
 
 
-def describe_config(config: BiLSTMDistillation, task: Task) -> dict[str, Any]:
+def describe_config(config: WordStudentDistillation, task: Task) -> dict[str, Any]:
     """Every setting as a plain value, those that depend on others resolved: what a result file keeps."""
     plain = dataclasses.asdict(config)
     source = plain["word_vectors"].get("source")
     if source is not None:
         plain["word_vectors"]["source"] = Path(source).name
     plain["word_vectors"] |= {"kind": type(config.word_vectors).__name__}
-    for name in ("cnn", "hidden_size", "head_size"):
-        del plain[name]
-    plain |= describe_shape(config)
-    if config.cnn is None:
-        plain["head_size"] = choose_head_size(config.hidden_size, config.head_size)
+    del plain["shape"]
+    plain |= describe_shape(config.shape)
+    if isinstance(config.shape, BiLSTMShape):
+        plain["head_size"] = choose_head_size(config.shape.hidden_size, config.shape.head_size)
     copies = DEFAULT_PAIR_ITERATIONS if task.is_pair else DEFAULT_ITERATIONS
     transfer = plain["transfer_set"]
     transfer["n_iter"] = copies if transfer["n_iter"] is None else transfer["n_iter"]
@@ -183,16 +190,16 @@ def describe_config(config: BiLSTMDistillation, task: Task) -> dict[str, Any]:
     return plain
 
 
-def describe_student(config: BiLSTMDistillation) -> dict[str, Any]:
+def describe_student(config: WordStudentDistillation) -> dict[str, Any]:
     """The settings that shape the student, as plain values."""
     names = ("embedding_channels", "dropout", "hard_weight", "max_length", "adadelta")
     vectors = {"kind": type(config.word_vectors).__name__, **dataclasses.asdict(config.word_vectors)}
     plain = {name: getattr(config, name) for name in names}
-    return {"word_vectors": vectors} | describe_shape(config) | plain
+    return {"word_vectors": vectors} | describe_shape(config.shape) | plain
 
 
-def describe_shape(config: BiLSTMDistillation) -> dict[str, Any]:
+def describe_shape(shape: BiLSTMShape | CNNShape) -> dict[str, Any]:
     """The sizes of the student's layers, as plain values."""
-    if config.cnn is not None:
-        return {"filters": config.cnn.filters, "widths": sorted(config.cnn.widths)}
-    return {"hidden_size": config.hidden_size, "head_size": config.head_size}
+    if isinstance(shape, CNNShape):
+        return {"filters": shape.filters, "widths": sorted(shape.widths)}
+    return dataclasses.asdict(shape)

@@ -7,7 +7,7 @@ budget. The paper's 30 epochs of Adadelta over 20 augmented copies would take ho
 from dataclasses import dataclass
 from typing import Any
 
-from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, TransferSetConfig
+from nlp_distill.pipelines.bilstm_config import TransferSetConfig, WordStudentDistillation
 from nlp_distill.pipelines.word_vectors import TeacherWordPieces
 
 
@@ -25,7 +25,7 @@ class DemoBudget:
     labelled_rows: int
     unlabelled_rows: int | None
     teacher_training: dict[str, Any]
-    distillation: BiLSTMDistillation
+    distillation: WordStudentDistillation
 
 
 def plan_demo(full: bool) -> DemoBudget:
@@ -34,7 +34,7 @@ def plan_demo(full: bool) -> DemoBudget:
         labelled_rows=8_000 if full else 4_000,
         unlabelled_rows=None if full else 12_000,
         teacher_training={"num_train_epochs": 3 if full else 2, "learning_rate": 1e-4},
-        distillation=BiLSTMDistillation(
+        distillation=WordStudentDistillation(
             word_vectors=TeacherWordPieces(150, vocabulary_size=8_000),
             transfer_set=TransferSetConfig(n_iter=4 if full else 1, unlabelled_n_iter=2 if full else 0),
             adadelta=False,

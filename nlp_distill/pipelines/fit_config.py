@@ -12,7 +12,13 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.limits import check_positive, check_whole
-from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, CNNShape, TransferSetConfig, plan_cnn
+from nlp_distill.pipelines.bilstm_config import (
+    BiLSTMShape,
+    CNNShape,
+    TransferSetConfig,
+    WordStudentDistillation,
+    plan_cnn,
+)
 from nlp_distill.pipelines.tinybert_config import PREDICTION_ALONE, TinyBERTDistillation
 from nlp_distill.pipelines.word_vectors import TeacherWordPieces
 from nlp_distill.students import Shape
@@ -251,7 +257,9 @@ def join_candidates(listed: Iterable[Candidate], generals: Sequence[TransformerC
     return kept
 
 
-def plan_word_student(candidate: WordCandidate, training: FitTraining, max_length: int) -> BiLSTMDistillation:
+def plan_word_student(
+    candidate: WordCandidate, training: FitTraining, max_length: int
+) -> WordStudentDistillation:
     """The settings that a BiLSTM or CNN candidate is distilled with, and without the teacher trained."""
     settings = {**WORD_TRAINING, **training.training}
     given: dict[str, Any] = {
@@ -266,7 +274,7 @@ def plan_word_student(candidate: WordCandidate, training: FitTraining, max_lengt
     }
     if isinstance(candidate, CNNCandidate):
         return plan_cnn(CNNShape(candidate.filters), **given)
-    return BiLSTMDistillation(hidden_size=candidate.hidden_size, **given)
+    return WordStudentDistillation(shape=BiLSTMShape(candidate.hidden_size), **given)
 
 
 def plan_transformer(

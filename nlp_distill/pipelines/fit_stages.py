@@ -17,7 +17,7 @@ from nlp_distill.evaluation import describe_size, load_logits
 from nlp_distill.hashes import hash_file
 from nlp_distill.models import load_classifier, load_pretrained
 from nlp_distill.pipelines.bilstm import build_student, distill_bilstm
-from nlp_distill.pipelines.bilstm_config import TRAINING, BiLSTMDistillation, describe_student
+from nlp_distill.pipelines.bilstm_config import TRAINING, WordStudentDistillation, describe_student
 from nlp_distill.pipelines.fit_choice import Measured
 from nlp_distill.pipelines.fit_config import (
     Candidate,
@@ -89,7 +89,7 @@ class FitStages:
         for name in self.candidates:
             config = self._plan(name)
             trainings: list[tuple[Any, Any, Any]]
-            if isinstance(config, BiLSTMDistillation):
+            if isinstance(config, WordStudentDistillation):
                 config.word_vectors.check(self.teacher, self.tokenizer)
                 trainings = [(TRAINING, config.training, metrics)]
             else:
@@ -154,7 +154,7 @@ class FitStages:
     def _build_untrained(self, name: str) -> tuple[PreTrainedModel, Any]:
         """The candidate with random weights, and its tokenizer."""
         config, seed = self._plan(name), self.training.seed
-        if isinstance(config, BiLSTMDistillation):
+        if isinstance(config, WordStudentDistillation):
             tokenizer, matrix = config.word_vectors.build(self.teacher, self.tokenizer, self._read_corpus())
             return build_student(config, tokenizer, self.data.task, matrix, seed), tokenizer
         if config.general is None:
@@ -186,7 +186,7 @@ class FitStages:
             described = {"config": self._describe_plan(config), "command": self.command}
             given = (self.data, self.teacher_path, folder, described, self.overwrite)
             more: dict[str, Any] = {"teacher_task": self.teacher_task, "rows_dir": self._rows_dir}
-            if isinstance(config, BiLSTMDistillation):
+            if isinstance(config, WordStudentDistillation):
                 models = distill_bilstm(config, *given, **more)["models"]
             else:
                 models = distill_tinybert(config, *given, **more)["models"]
@@ -243,7 +243,7 @@ class FitStages:
 
     # ---- parts --------------------------------------------------------------------------------------------------
 
-    def _plan(self, name: str) -> BiLSTMDistillation | TinyBERTDistillation:
+    def _plan(self, name: str) -> WordStudentDistillation | TinyBERTDistillation:
         candidate = self.candidates[name]
         if not isinstance(candidate, TransformerCandidate):
             return plan_word_student(candidate, self.training, self.max_length)
@@ -293,7 +293,7 @@ class FitStages:
             "seed": self.training.seed,
         }
 
-    def _describe_plan(self, config: BiLSTMDistillation | TinyBERTDistillation) -> dict[str, Any]:
+    def _describe_plan(self, config: WordStudentDistillation | TinyBERTDistillation) -> dict[str, Any]:
         """The settings of a training as plain values."""
         transfer_set = (
             config.plan_transfer_set(self.data.task)

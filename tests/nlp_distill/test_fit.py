@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from data_augment.errors import InputError
 from nlp_distill.benchmark import measure_size
 from nlp_distill.pipelines import fit_stages
+from nlp_distill.pipelines.bilstm_config import CNNShape
 from nlp_distill.pipelines.fit_choice import (
     Measured,
     choose,
@@ -78,7 +79,7 @@ def test_a_cnn_is_filters_and_perhaps_an_embedding_size():
     assert parse_candidate("cnn:100", None) == CNNCandidate("cnn:100", 100, 150)
     assert parse_candidate("CNN:50:64", MINILM) == CNNCandidate("cnn:50:64", 50, 64)
     config = plan_word_student(CNNCandidate("cnn:50:64", 50, 64), FitTraining(), 32)
-    assert config.cnn.filters == 50 and config.dropout == 0.5 and config.word_vectors.size == 64
+    assert config.shape == CNNShape(50) and config.dropout == 0.5 and config.word_vectors.size == 64
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,13 @@ from nlp_distill.cli import build_parser
 from nlp_distill.commands.bilstm import configure_bilstm
 from nlp_distill.objectives import HardLabels, LogitRegression
 from nlp_distill.pipelines import bilstm, demo, finetune, transfer
-from nlp_distill.pipelines.bilstm_config import BiLSTMDistillation, CNNShape, TransferSetConfig, plan_cnn
+from nlp_distill.pipelines.bilstm_config import (
+    BiLSTMShape,
+    CNNShape,
+    TransferSetConfig,
+    WordStudentDistillation,
+    plan_cnn,
+)
 from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
 from nlp_distill.schedules import value_at
 from nlp_distill.stages import FINISHED
@@ -38,8 +44,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, module, name: str) -> dict:
 
 
 def test_the_bilstm_defaults_are_those_of_tang_et_al() -> None:
-    config = BiLSTMDistillation()
-    assert config.hidden_size == 150 and config.head_size is None  # section 4.3: 150 units, a head of 200
+    config = WordStudentDistillation()
+    assert config.shape == BiLSTMShape(
+        hidden_size=150, head_size=None
+    )  # section 4.3: 150 units, a head of 200
     assert config.hard_weight == 0.0  # section 3.2: MSE on logits alone is best
     assert config.adadelta and bilstm.ADADELTA_RHO == 0.95  # section 4.2
     assert bilstm.TRAINING["learning_rate"] == 1.0 and bilstm.TRAINING["num_train_epochs"] == 30
@@ -53,8 +61,8 @@ def test_the_bilstm_defaults_are_those_of_tang_et_al() -> None:
 
 def test_the_cnn_defaults_are_those_of_kim() -> None:
     config = plan_cnn()
-    assert config.cnn == CNNShape(filters=100, widths=(3, 4, 5)) and config.dropout == 0.5  # section 3.1
-    assert config == BiLSTMDistillation(cnn=CNNShape(), dropout=0.5)  # all else as for the BiLSTM
+    assert config.shape == CNNShape(filters=100, widths=(3, 4, 5)) and config.dropout == 0.5  # section 3.1
+    assert config == WordStudentDistillation(shape=CNNShape(), dropout=0.5)  # all else as for the BiLSTM
 
 
 def test_the_transfer_set_defaults_are_those_of_tang_et_al() -> None:
@@ -93,7 +101,7 @@ def test_scoring_every_so_many_steps_saves_as_often(tmp_path: Path) -> None:
 def test_the_demo_is_the_same_pipeline_on_a_smaller_budget(full: bool) -> None:
     budget = demo.plan_demo(full)
     assert 1_000 <= budget.labelled_rows <= 10_000 and (budget.unlabelled_rows is None) == full
-    assert isinstance(budget.distillation, BiLSTMDistillation)
+    assert isinstance(budget.distillation, WordStudentDistillation)
     assert budget.distillation.baseline and budget.distillation.hard_weight == 0.0
 
 
@@ -103,22 +111,20 @@ def test_the_demo_is_the_same_pipeline_on_a_smaller_budget(full: bool) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: BiLSTMDistillation(hidden_size=0),
-        lambda: BiLSTMDistillation(hidden_size=1.5),
-        lambda: BiLSTMDistillation(hidden_size=True),
-        lambda: BiLSTMDistillation(head_size=0),
-        lambda: BiLSTMDistillation(embedding_channels=3),
+        lambda: BiLSTMShape(hidden_size=0),
+        lambda: BiLSTMShape(hidden_size=1.5),
+        lambda: BiLSTMShape(hidden_size=True),
+        lambda: BiLSTMShape(head_size=0),
+        lambda: WordStudentDistillation(embedding_channels=3),
         lambda: CNNShape(filters=0),
         lambda: CNNShape(widths=()),
         lambda: CNNShape(widths=(3, 0)),
         lambda: CNNShape(widths=(3, 3)),
-        lambda: plan_cnn(hidden_size=300),
-        lambda: plan_cnn(head_size=5),
-        lambda: BiLSTMDistillation(dropout=1.0),
-        lambda: BiLSTMDistillation(hard_weight=-0.1),
-        lambda: BiLSTMDistillation(seeds=()),
-        lambda: BiLSTMDistillation(seeds=(2**32,)),
-        lambda: BiLSTMDistillation(baseline_learning_rates=(0.0,)),
+        lambda: WordStudentDistillation(dropout=1.0),
+        lambda: WordStudentDistillation(hard_weight=-0.1),
+        lambda: WordStudentDistillation(seeds=()),
+        lambda: WordStudentDistillation(seeds=(2**32,)),
+        lambda: WordStudentDistillation(baseline_learning_rates=(0.0,)),
         lambda: TeacherWordPieces(0),
         lambda: RandomWordPieces(-1),
         lambda: GloveWords("no such file"),
@@ -135,8 +141,12 @@ def test_a_setting_out_of_range_is_refused_where_it_is_made(make) -> None:
 
 
 def test_settings_at_the_ends_of_their_ranges_are_taken() -> None:
-    BiLSTMDistillation(
-        hidden_size=1, head_size=1, dropout=0.0, hard_weight=1.0, seeds=(0, 2**32 - 1), max_length=8
+    WordStudentDistillation(
+        shape=BiLSTMShape(hidden_size=1, head_size=1),
+        dropout=0.0,
+        hard_weight=1.0,
+        seeds=(0, 2**32 - 1),
+        max_length=8,
     )
     TransferSetConfig(n_iter=0, unlabelled_n_iter=0, p_mask=0.5, p_pos=0.5, p_ngram=1.0, max_ngram=1)
 
@@ -292,7 +302,7 @@ class Options:
 
 
 def test_options_left_out_change_nothing() -> None:
-    for config in (BiLSTMDistillation(), demo.plan_demo(False).distillation):
+    for config in (WordStudentDistillation(), demo.plan_demo(False).distillation):
         assert configure_bilstm(config, Options()) == config
 
 
@@ -308,7 +318,7 @@ def test_options_left_out_change_nothing() -> None:
     ],
 )
 def test_embedding_options_choose_the_word_vectors(given: dict, vectors) -> None:
-    assert configure_bilstm(BiLSTMDistillation(), Options(**given)).word_vectors == vectors
+    assert configure_bilstm(WordStudentDistillation(), Options(**given)).word_vectors == vectors
 
 
 # ---- the embedded default -------------------------------------------------------------------------------------------
@@ -323,7 +333,7 @@ def test_the_demo_runs_end_to_end_and_its_second_run_trains_nothing(
     student = dataclasses.replace(
         plan.distillation,
         word_vectors=TeacherWordPieces(8),
-        hidden_size=8,
+        shape=BiLSTMShape(8),
         training={**plan.distillation.training, "num_train_epochs": 1},
         baseline_training={},
         max_length=32,
