@@ -534,6 +534,12 @@ CASES = {
         f"nlp-distill compress {{bad}}/tagger --teacher {{teacher}} {DATA} --output {{tmp}}/out --trim-vocabulary",
         "is a tagger",
     ),
+    "compress: a task of no multi-task teacher": (
+        f"nlp-distill compress {{teacher}} --teacher {{teacher}} --teacher-task rte {DATA} --output {{tmp}}/out "
+        "--trim-vocabulary",
+        "no multi-task model",
+        "--teacher-task",
+    ),
     # ---- serve
     "serve: no such model": (f"{SERVE} ./none", "no folder ./none"),
     "serve: a folder without a model": (f"{SERVE} {{bad}}", "holds neither runtime.json"),

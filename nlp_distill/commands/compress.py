@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.commands.bilstm import choose_transfer_set
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.bilstm import choose_transfer_set, describe_teacher_task
+from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.processes import is_main_process
 
 
@@ -18,10 +18,15 @@ def run(options: argparse.Namespace) -> None:
 
     config = configure_compression(options)
     data = load_data(options)
+    code = {"trust_remote_code": options.trust_remote_code}
+    task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     plain = config.describe() | {name: drop_place(getattr(options, name)) for name in ("student", "teacher")}
+    plain |= describe_teacher_task(options)
     described = {"config": plain, "command": options.command_line}
     output = Path(options.output)
-    results = compress(config, data, options.student, options.teacher, output, described, options.overwrite)
+    results = compress(
+        config, data, options.student, options.teacher, output, described, options.overwrite, task
+    )
     if is_main_process():
         print(f"\n{render_compression(results)}\nsaved {output / 'model'}")
 

@@ -77,9 +77,7 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
 def add_compress_options(parser: argparse.ArgumentParser) -> None:
     """Of ``compress``."""
     parser.add_argument("student", metavar="STUDENT", help="folder of a saved student, or a hub name")
-    parser.add_argument(
-        "--teacher", required=True, metavar="DIR", help="the model that it was distilled from"
-    )
+    add_teacher_options(parser)
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="a folder a step, and the last model in DIR/model"
     )

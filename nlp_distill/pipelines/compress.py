@@ -88,6 +88,7 @@ def compress(
     output_dir: str | Path,
     described: Mapping[str, Any],
     overwrite: bool = False,
+    teacher_task: str | None = None,
 ) -> dict[str, Any]:
     """Take the steps, each from the model of the one before, and write ``compress.json`` and ``compress.md``.
 
@@ -99,6 +100,7 @@ def compress(
         output_dir: where everything goes: a folder a step, ``model`` (the last step's in torch) and ``exported``.
         described: the settings and the command as plain values, kept in the results.
         overwrite: make again what was made with other settings.
+        teacher_task: which task of a multi-task teacher, where it has another name there.
 
     Returns:
         The content of ``compress.json``.
@@ -109,7 +111,7 @@ def compress(
     output, task = Path(output_dir), data.task
     code: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     student, tokenizer = load_student(student_path, **code)
-    teacher = load_classifier(teacher_path, **code)
+    teacher = load_classifier(teacher_path, teacher_task or task.name, **code)
     teacher_tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     match_labels(task.labels, read_labels(teacher.config))  # refuse models of another task before any work
     if match_labels(task.labels, read_labels(student.config)) is not None:

@@ -32,8 +32,13 @@ class Served:
 
     @property
     def max_length(self) -> int:
-        """Tokens that it reads; what comes after them is cut."""
+        """Tokens that it reads; longer texts are cut to the ``kept_end``."""
         return self.classifier.settings["max_length"]
+
+    @property
+    def kept_end(self) -> str:
+        """Which tokens of a long text it reads: the ``first`` or, where texts are cut on the left, the ``last``."""
+        return "last" if self.classifier.settings.get("truncation_side") == "left" else "first"
 
     def describe(self) -> dict[str, Any]:
         """``{"name", "labels", "reads", "max_length", "quantize"}``, for people and programs."""

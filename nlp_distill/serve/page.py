@@ -244,4 +244,4 @@ def _field(name: str, label: str) -> str:
 
 def _describe(model: Served) -> str:
     shown = ", ".join(model.labels[:6]) + (", …" if len(model.labels) > 6 else "")
-    return f"{model.name} ({shown or 'a number'}; reads the first {model.max_length} tokens)"
+    return f"{model.name} ({shown or 'a number'}; reads the {model.kept_end} {model.max_length} tokens)"

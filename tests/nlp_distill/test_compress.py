@@ -12,6 +12,7 @@ from nlp_distill.compression.prune_magnitude import list_prunable
 from nlp_distill.hashes import hash_weights
 from nlp_distill.pipelines import compress as pipeline_module
 from nlp_distill.results import describe_selection
+from nlp_distill.students import MultiTaskModel, TaskHead
 
 FAST = ["--num-train-epochs", 1, "--learning-rate", "1e-3", "--max-length", 32]
 CUTS = ["--trim-vocabulary", "--factorise-embeddings", 6, "--prune-heads", 1, "--prune-ffn", 0.25]
@@ -116,6 +117,19 @@ def test_a_step_can_be_added_later_and_the_ones_before_it_are_reused(compress, t
     models = read(tmp_path / "run")["models"]
     assert list(models) == [*first, "prune-magnitude"]
     assert all(models[name] == first[name] for name in first)
+
+
+def test_the_teacher_may_be_one_task_of_a_multi_task_model(compress, teacher_folder, tmp_path, capsys):
+    encoder, tokenizer = load(teacher_folder)
+    heads = [TaskHead("other", ("a", "b", "c")), TaskHead("reviews", ("negative", "positive"))]
+    several = tmp_path / "several"
+    MultiTaskModel.from_encoder(encoder, heads).save_pretrained(several)
+    tokenizer.save_pretrained(several)
+    assert compress("--trim-vocabulary", teacher=several) == 2
+    assert "was not trained on mine; give --teacher-task, one of other, reviews" in capsys.readouterr().err
+    assert compress("--trim-vocabulary", "--teacher-task", "reviews", teacher=several) == 0
+    results = read(tmp_path / "run")
+    assert results["config"]["teacher_task"] == "reviews" and "agreement" in results["models"]["start"]
 
 
 def test_a_run_that_was_moved_goes_on_from_its_own_models(compress, tmp_path):

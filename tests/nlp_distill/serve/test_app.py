@@ -7,6 +7,7 @@ import hashlib
 import html.parser
 import json
 import re
+import shutil
 import socket
 import threading
 import time
@@ -45,6 +46,18 @@ def check_answers(found, classifier, texts, labels):
         assert answer["label"] == labels[row.argmax()] and answer["score"] == max(
             answer["probabilities"].values()
         )
+
+
+@pytest.mark.parametrize(("side", "end"), [("right", "first"), ("left", "last")])
+def test_the_page_says_which_end_of_a_long_text_is_read(student_folder, tmp_path, side, end):
+    from nlp_distill.serve.page import render_page
+    from nlp_distill.serve.requests import Limits
+
+    folder = shutil.copytree(student_folder, tmp_path / "student")
+    settings = json.loads((folder / "runtime.json").read_text()) | {"truncation_side": side}
+    (folder / "runtime.json").write_text(json.dumps(settings))
+    page = render_page({"student": open_exported(folder)}, Limits(), None)
+    assert f"reads the {end} {settings['max_length']} tokens" in page
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------
