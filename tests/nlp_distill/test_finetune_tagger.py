@@ -91,8 +91,8 @@ def test_finetune_tagger_makes_a_tagger_that_knows_its_tags(tagger, files):
     found = pipeline("token-classification", str(tagger))("it was good")
     assert [(entry["word"], entry["entity"]) for entry in found] == [("it", "B-WORD"), ("good", "B-FILM")]
     card = (tagger / "README.md").read_text()
-    assert 'pipeline_tag: "token-classification"' in card and 'pipeline("token-classification"' in card
-    assert '"type": "token-classification"' in card and "for films" in card
+    assert "pipeline_tag: token-classification\n" in card and 'pipeline("token-classification"' in card
+    assert "type: token-classification\n" in card and "for films" in card
 
 
 def test_validation_is_the_same_slice_of_train_in_both_commands(tagger, distil, tmp_path):
