@@ -4,12 +4,10 @@ import hashlib
 import json
 import shutil
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +23,7 @@ from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
 from nlp_distill.labelled_files import METADATA_KEY, check_fingerprint, read_fingerprint
 from nlp_distill.locks import LOCK, hold_folder
-from nlp_distill.manifest import is_altered, replacing, write_checksum
+from nlp_distill.manifest import is_altered, read_arrays, replacing, write_arrays, write_checksum
 from nlp_distill.memory import run_in_memory
 from nlp_distill.teachers import Teacher, read_labels
 
@@ -279,14 +277,12 @@ def _label_shards(
 
 
 def _read_counts(shard: Path) -> tuple[int, int, float] | None:
-    """Tokens, padded tokens and seconds of a shard that is as it was written, by the archive's checksums; or None."""
-    try:
-        with shard.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            tokens, padded = content["counts"].tolist()
-            is_whole = len(content["ids"]) == len(content["logits"])
-            return (tokens, padded, float(content["seconds"])) if is_whole else None
-    except (FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+    """Tokens, padded tokens and seconds of a shard that is there and as it was written, by its hash; or None."""
+    content = read_arrays(shard)
+    if content is None:
         return None
+    tokens, padded = content["counts"].tolist()
+    return tokens, padded, float(content["seconds"])
 
 
 def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[int, int, float]) -> None:
@@ -297,14 +293,8 @@ def _save_shard(path: Path, ids: list[str], logits: np.ndarray, counts: tuple[in
             f"the teacher's logits are NaN or infinite for {int((~finite).sum())} rows, the first with ids {bad}; "
             "check the teacher's weights (or its precision) before distilling it"
         )
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            ids=np.array(ids, dtype=np.str_),
-            logits=logits,
-            counts=np.array(counts[:2]),
-            seconds=counts[2],
-        )
+    arrays = {"ids": np.array(ids, dtype=np.str_), "logits": logits}
+    write_arrays(path, arrays | {"counts": np.array(counts[:2]), "seconds": np.array(counts[2])})
 
 
 def _join_shards(

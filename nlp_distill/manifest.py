@@ -1,6 +1,7 @@
 """Files that are whole: written beside their name first, and known by their hashes when they are read again."""
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -8,8 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nlp_distill.hashes import hash_file
 
+DIGEST_BYTES = hashlib.sha256().digest_size
 Manifest = dict[str, dict[str, Any]]  # relative path -> {"bytes", "sha256"}
 
 
@@ -55,6 +59,31 @@ def is_altered(path: Path) -> bool:
     """Whether a file is other than its checksum says; one without a checksum is not known to be."""
     checksum = path.with_name(f"{path.name}.sha256")
     return checksum.exists() and checksum.read_bytes().split()[:1] != [hash_file(path).encode()]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an ``.npz`` with the SHA-256 of its bytes behind them, so that ``path`` is either whole or as it was.
+
+    The archive's own checksums are of single arrays: of some changed bytes they say nothing, and arrays are missing.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.write(hashlib.sha256(buffer.getbuffer()).digest())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What :func:`write_arrays` wrote; ``None`` where there is no such file, or one that is not as it was written."""
+    try:
+        content = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if hashlib.sha256(archive).digest() != digest:
+        return None
+    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 @contextmanager

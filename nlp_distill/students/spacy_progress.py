@@ -2,19 +2,17 @@
 
 spaCy saves pipelines, and no optimisers. Kept are the weights, those of the best epoch so far, the moments and counts
 of Adam, the state of NumPy's generator (thinc draws its dropout from it), and the scores: arrays of numbers in one
-``.npz``, read without pickle.
+``.npz``, read without pickle, and passed over where any byte of it is another.
 """
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nlp_distill.manifest import replacing
+from nlp_distill.manifest import read_arrays, write_arrays
 
 GENERATOR = "MT19937"  # NumPy's global one, always
 
@@ -61,18 +59,15 @@ def save_progress(path: Path, progress: Progress, model: Any, optimizer: Any) ->
     for kind in ("mom1", "mom2", "averages", "nr_update"):
         for (node, name), value in (getattr(optimizer, kind) or {}).items():
             arrays[f"{kind} {places[node]} {name}"] = np.asarray(value)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    write_arrays(path, arrays)
 
 
 def load_progress(path: Path, model: Any, optimizer: Any) -> Progress | None:
     """Put model, optimiser and generator where they stood; ``None``, and nothing changed, without a whole file."""
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}  # a changed byte is an error here
-        told = json.loads(arrays.pop("told").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    arrays = read_arrays(path)
+    if arrays is None:
         return None
+    told = json.loads(arrays.pop("told").tobytes())
     position, has_gauss, gauss = told.pop("generator")
     np.random.set_state((GENERATOR, arrays.pop("generator"), position, has_gauss, gauss))
     model.from_bytes(arrays.pop("weights").tobytes())

@@ -1,6 +1,7 @@
 """What is torn, altered or gone is found: lists of files, stages, checkpoints, labelled rows and their shards."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from data_augment.errors import InputError
 from nlp_distill.labelled_files import load_labelled
 from nlp_distill.labelling import _read_counts, _save_shard
-from nlp_distill.manifest import find_damage, is_altered, list_files
+from nlp_distill.manifest import find_damage, is_altered, list_files, read_arrays, write_arrays
 from nlp_distill.stages import FINISHED, STARTED, run_stage
 
 INPUTS = {"seed": 0}
@@ -104,8 +105,8 @@ def test_a_folder_that_is_not_ours_is_left_alone_even_where_overwriting_is_allow
 @damages
 def test_a_damaged_shard_of_logits_is_no_shard(tmp_path: Path, damage) -> None:
     shard = tmp_path / "000000.npz"
-    _save_shard(shard, ["a", "b"], np.ones((2, 3), dtype=np.float32), (5, 7))
-    assert _read_counts(shard) == (5, 7)
+    _save_shard(shard, ["a", "b"], np.ones((2, 3), dtype=np.float32), (5, 7, 1.5))
+    assert _read_counts(shard) == (5, 7, 1.5)
     damage(shard)
     assert _read_counts(shard) is None
 
@@ -141,3 +142,31 @@ def test_labelled_rows_with_a_flipped_bit_are_refused(run_cli, teacher_folder, o
     labelled.write_bytes(content)
     with pytest.raises(InputError, match="is damaged .*; label its rows again"):
         load_labelled(labelled, labels)
+
+
+def test_arrays_of_which_any_bit_was_changed_are_passed_over(tmp_path: Path) -> None:
+    path, arrays = tmp_path / "a.npz", {"ids": np.array(["a", "b"]), "logits": np.ones((2, 3), np.float32)}
+    write_arrays(path, arrays)
+    found = read_arrays(path)
+    assert found is not None and found.keys() == arrays.keys()
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    with np.load(path) as plain:  # an archive for others too
+        assert sorted(plain.files) == ["ids", "logits"]
+    whole = path.read_bytes()
+    for place, bit in itertools.product(range(len(whole)), range(8)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+        assert read_arrays(path) is None
+
+
+def test_arrays_that_were_cut_or_never_written_are_passed_over_and_what_the_system_refuses_is_told(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.npz"
+    assert read_arrays(path) is None
+    write_arrays(path, {"numbers": np.arange(100)})
+    whole = path.read_bytes()
+    for length in (0, 1, 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert read_arrays(path) is None
+    with pytest.raises(IsADirectoryError):
+        read_arrays(tmp_path)
