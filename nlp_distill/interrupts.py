@@ -59,8 +59,10 @@ class _StopAfterStep(TrainerCallback):
         self.is_done = False
 
     def on_step_end(self, args, state, control, **kwargs):
-        # The last step of an epoch waits for the epoch's own evaluation, which a resumed run would not make up for.
-        if self.number is not None and abs(state.epoch - round(state.epoch)) > 1e-6:
+        # The last step of an epoch, or of all, waits for the epoch's own evaluation, which a resumed run would not make
+        # up for.
+        is_last = abs(state.epoch - round(state.epoch)) < 1e-6 or state.global_step >= state.max_steps
+        if self.number is not None and not is_last:
             control.should_save = True
 
     def on_epoch_end(self, args, state, control, **kwargs):

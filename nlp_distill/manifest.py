@@ -22,12 +22,12 @@ def list_files(folder: Path, without: Collection[str] = ()) -> Manifest:
 
     Args:
         folder: the folder.
-        without: names of files directly in it that are left out.
+        without: names directly in it, of files or folders, that are left out.
     """
     manifest = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name not in without:
+        if name.partition("/")[0] not in without:
             flush(path)
             manifest[name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     return manifest

@@ -16,6 +16,9 @@ from nlp_distill.memory import MemoryLackError
 from nlp_distill.processes import is_main_process, join_processes
 
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
+CHECKPOINTS = (
+    "checkpoints"  # the folder of a training in its stage's, from which it goes on; it goes when all is done
+)
 
 
 def run_stage(
@@ -28,7 +31,8 @@ def run_stage(
 ) -> dict[str, Any]:
     """Run ``build(folder)`` unless ``folder`` holds its finished result for the same inputs.
 
-    A stage that was interrupted is entered again with its folder as it was left, so that ``build`` can continue.
+    A stage that was interrupted is entered again with its folder as it was left, so that ``build`` can continue; its
+    ``checkpoints`` go only when all of it is finished, so that what follows a training never costs it.
     What ``overwrite`` replaces lies beside, as ``<folder>.replaced``, until the new result is finished, and comes back
     where ``build`` refuses its inputs. A finished stage keeps a list of its files with their hashes: one of which a
     file is torn, altered or gone is made again, and never used. A ``path`` in a result that lies in the stage's folder
@@ -77,10 +81,11 @@ def run_stage(
 def _finish(folder: Path, inputs: Any, result: Any) -> None:
     """Mark a stage as finished, with what its files are; what it replaces goes."""
     own = [name for mark in (STARTED, FINISHED) for name in (mark, name_temporary(folder / mark).name)]
-    files = list_files(folder, (LOCK, *own))
+    files = list_files(folder, (LOCK, CHECKPOINTS, *own))
     finished = {"inputs": inputs, "result": result, "files": files, "folder": str(folder)}
     write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
     (folder / STARTED).unlink()
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     shutil.rmtree(_beside(folder), ignore_errors=True)
 
 
@@ -163,6 +168,7 @@ def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:
     for leftover in (STARTED, LOCK):  # of a process that was killed right after it had finished
         with suppress(OSError):
             (folder / leftover).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     announce(f"{title}: reusing {folder} (finished earlier)")
     return True
 

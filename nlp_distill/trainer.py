@@ -347,6 +347,14 @@ class DistillationTrainer(Trainer):
         finally:
             self.model = wrapper
 
+    def _run_epoch(self, *arguments, **named):
+        # The Trainer looks for the end after a step only: continued at the last one in the middle of an epoch
+        # (max_steps, or half an epoch), it would take one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*arguments, **named)
+
     def train(self, resume_from_checkpoint=None, **kwargs):
         """As ``Trainer.train``; ``True`` resumes from the newest checkpoint that was written completely.
 

@@ -155,8 +155,9 @@ def finish_tracking(report_to: str | Sequence[str] | None) -> None:
 
 
 def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]:
-    """Train, from the last complete checkpoint if there is one; save the student; drop the checkpoints.
+    """Train, from the last complete checkpoint if there is one, and save the student.
 
+    The checkpoints stay until :func:`nlp_distill.stages.run_stage` is done with what follows, scoring for example.
     What was written for TensorBoard beside the checkpoints stays, as ``output/runs``.
 
     Returns:
@@ -175,7 +176,6 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         (output / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to read
         if (written := Path(checkpoints, TENSORBOARD)).is_dir():
             shutil.copytree(written, output / TENSORBOARD, dirs_exist_ok=True)
-        shutil.rmtree(checkpoints, ignore_errors=True)
         finish_tracking(trainer.args.report_to)
     return {
         "validation_score": read_score(trainer),

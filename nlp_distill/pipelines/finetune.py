@@ -60,7 +60,7 @@ def finetune(config: FinetuneConfig, data: TaskData, output_dir: str | Path) -> 
     Args:
         config: the settings.
         data: the task. Train is learnt, validation selects the checkpoint, test is not looked at.
-        output_dir: where model and tokenizer go; checkpoints stay in it while training lasts.
+        output_dir: where model and tokenizer go; checkpoints go into ``checkpoints``, which the stage drops at its end.
 
     Returns:
         What :func:`nlp_distill.training.train_and_save` returns.

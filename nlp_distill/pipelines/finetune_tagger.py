@@ -30,7 +30,7 @@ def finetune_tagger(config: FinetuneConfig, rows: TaggedRows, output_dir: str | 
     Args:
         config: the settings, those of any fine-tuning.
         rows: of the model's own tokenizer. Train is learnt, validation selects the checkpoint, test is not looked at.
-        output_dir: where model and tokenizer go; checkpoints stay in it while training lasts.
+        output_dir: where model and tokenizer go; checkpoints go into ``checkpoints``, which the stage drops at its end.
 
     Returns:
         What :func:`nlp_distill.training.train_and_save` returns.

@@ -34,7 +34,7 @@ from nlp_distill.pipelines.scoring import (
 from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, make_transfer_set
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.spacy_docs import LANGUAGE, import_spacy, make_blank
-from nlp_distill.stages import run_stage
+from nlp_distill.stages import CHECKPOINTS, run_stage
 from nlp_distill.students.spacy_textcat import (
     ARCHITECTURES,
     TextcatTraining,
@@ -48,7 +48,7 @@ from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.training import MAX_SEED, MIN_LENGTH
 
-PROGRESS = "progress.npz"  # of a training that is going on
+PROGRESS = "progress.npz"  # in the folder of checkpoints
 
 
 @dataclass(frozen=True)
@@ -235,10 +235,10 @@ class _Stages:
         def build(folder: Path) -> dict[str, Any]:
             texts, targets = read()
             nlp = build_textcat(labels, config.architecture, config.language, seed)
-            kept = folder / PROGRESS
+            kept = folder / CHECKPOINTS / PROGRESS
+            kept.parent.mkdir(exist_ok=True)
             trained = train_textcat(nlp, texts, targets, training, seed, self._score_validation, title, kept)
             save_textcat(nlp, folder)
-            kept.unlink()
             return {"entry": self._score(nlp, folder, trained), "training": trained}
 
         all_inputs = {

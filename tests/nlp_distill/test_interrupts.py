@@ -114,6 +114,79 @@ def test_one_of_several_processes_waits_for_no_step_that_the_others_do_not_take(
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != handlers
 
 
+@pytest.fixture
+def count_steps(monkeypatch):
+    """A list that gets an entry for every training step from now on."""
+    original, steps = DistillationTrainer.training_step, []
+
+    def step(self, *arguments, **named):
+        steps.append(self.state.global_step)
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(DistillationTrainer, "training_step", step)
+    return steps
+
+
+def stop(*arguments, **named):
+    raise KeyboardInterrupt
+
+
+def read_results(folder: Path) -> tuple:
+    """Steps, epochs and evaluations of a finished training, without times."""
+    result = json.loads((folder / "stage_finished.json").read_text())["result"]
+    history = [[entry[name] for name in ("step", "eval_score", "eval_loss")] for entry in result["history"]]
+    return result["steps"], result["epochs"], result["validation_score"], history
+
+
+def test_a_stop_in_the_scoring_of_a_student_costs_no_step_of_its_training(
+    distill, count_steps, tmp_path: Path, monkeypatch
+) -> None:
+    assert distill(tmp_path / "whole") == 0
+    needed = len(count_steps)
+    with monkeypatch.context() as patch:
+        patch.setattr("nlp_distill.pipelines.bilstm.predict_splits", stop)
+        assert distill(tmp_path / "stopped") == 130
+    assert distill(tmp_path / "stopped") == 0
+    assert len(count_steps) == 2 * needed
+    models = [sorted((tmp_path / name).glob("student*/model.safetensors")) for name in ("stopped", "whole")]
+    assert len(models[0]) == 2
+    for stopped, whole in zip(*models, strict=True):
+        assert stopped.read_bytes() == whole.read_bytes()
+        assert not (stopped.parent / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("length", [("--max-steps", 7), ("--num-train-epochs", 1.4)], ids=["steps", "epochs"])
+def test_a_training_that_ends_within_an_epoch_takes_no_step_after_its_last(
+    fine_tune, count_steps, tmp_path: Path, monkeypatch, length
+) -> None:
+    options = [*OPTIONS, *length, "--load-best-model-at-end", "false", "--lr-scheduler-type", "constant"]
+    assert fine_tune(tmp_path / "whole", *options) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("nlp_distill.training._Clock.read", stop)  # when all checkpoints are written
+        patch.setattr(
+            "nlp_distill.training._Clock.state", lambda clock: {"args": {}, "attributes": {"seconds": 0}}
+        )
+        assert fine_tune(tmp_path / "stopped", *options) == 130
+    assert fine_tune(tmp_path / "stopped", *options) == 0
+    assert len(count_steps) == 14
+    assert read_results(tmp_path / "stopped") == read_results(tmp_path / "whole")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("stopped", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_a_signal_in_the_last_step_of_all_waits_for_the_evaluation(
+    fine_tune, raise_at_step, tmp_path: Path, monkeypatch
+) -> None:
+    options = [*OPTIONS, "--max-steps", 7]
+    assert fine_tune(tmp_path / "whole", *options) == 0
+    with monkeypatch.context():
+        raise_at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert fine_tune(tmp_path / "stopped", *options) == 128 + signal.SIGTERM
+        monkeypatch.undo()
+    assert fine_tune(tmp_path / "stopped", *options) == 0
+    assert read_results(tmp_path / "stopped") == read_results(tmp_path / "whole")
+
+
 def test_a_second_signal_stops_at_once(fine_tune, raise_at_step, tmp_path: Path) -> None:
     def twice():
         os.kill(os.getpid(), signal.SIGINT)

@@ -395,6 +395,28 @@ def test_a_second_run_trains_nothing_and_another_setting_is_named(finished, dist
     assert "training.dropout" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_stop_in_the_scoring_costs_no_epoch_of_the_training(distil, tmp_path, monkeypatch):
+    from nlp_distill.pipelines import spacy_textcat
+    from nlp_distill.students import spacy_textcat as student
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    epochs, original = [], student._train_epoch
+
+    def count(*arguments):
+        epochs.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(student, "_train_epoch", count)
+    with monkeypatch.context() as patch:
+        patch.setattr(spacy_textcat._Stages, "_score", stop)
+        assert distil(tmp_path / "run") == 130
+    assert distil(tmp_path / "run") == 0
+    assert len(epochs) == 4  # two of each student
+    assert not list((tmp_path / "run").rglob("progress.npz"))
+
+
 def test_the_cards_code_runs_and_names_spacy(finished, monkeypatch):
     import re
 

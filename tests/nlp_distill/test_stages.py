@@ -232,3 +232,23 @@ def test_a_difference_is_cut_to_three_settings_and_forty_characters() -> None:
     wanted = {"a": 2, "b": 3, "c": "y", "d": 5, "same": {"inner": 1}}
     text = describe_difference(found, wanted)
     assert text == f"a: 1 there, 2 now; b: 2 there, 3 now; c: {'x' * 37}... there, y now; ..."
+
+
+def test_checkpoints_stay_until_the_stage_is_finished_and_are_no_part_of_it(folder: Path) -> None:
+    def train(inside: Path, then: BaseException | None = None) -> dict:
+        (inside / "checkpoints" / "checkpoint-1").mkdir(parents=True, exist_ok=True)
+        (inside / "checkpoints" / "checkpoint-1" / "weights").write_text("1")
+        (inside / "model").write_text("1")
+        if then is not None:
+            raise then
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("work", folder, INPUTS, lambda inside: train(inside, KeyboardInterrupt()))
+    assert (folder / "checkpoints" / "checkpoint-1" / "weights").exists()
+    run_stage("work", folder, INPUTS, train)
+    assert sorted(path.name for path in folder.iterdir()) == ["model", FINISHED]
+    train(folder)  # a kill came after the end, and before they were gone
+    build = Builder()
+    run_stage("work", folder, INPUTS, build)
+    assert build.calls == 0 and sorted(path.name for path in folder.iterdir()) == ["model", FINISHED]
