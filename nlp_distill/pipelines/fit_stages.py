@@ -37,6 +37,7 @@ from nlp_distill.stages import read_finished, run_stage
 from nlp_distill.students import Shape, count_parameters, student_from_teacher
 from nlp_distill.subjects import TorchSubject, open_subject
 from nlp_distill.tasks import TaskData
+from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.training import make_training_arguments
 
 TEACHER = "teacher"
@@ -289,6 +290,7 @@ class FitStages:
             "candidate": self._describe_candidate(name),
             "config": self._describe_plan(self._plan(name)),
             "teacher": self.teacher_print,
+            "label_order": match_labels(self.data.task.labels, read_labels(self.teacher.config)),
             "data": self.prints,
             "seed": self.training.seed,
         }

@@ -34,8 +34,10 @@ from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, ma
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import run_stage
 from nlp_distill.students import Shape, read_shape, student_from_teacher
+from nlp_distill.students.from_teacher import reorder_head
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teacher_states import RowsWithStates, measure_states, name_part, write_states
+from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.trainer import DistillationTrainer
 from nlp_distill.training import make_training_arguments, score_predictions, train_and_save
 
@@ -147,20 +149,31 @@ class Stages:
         shape = self.config.shape
         if self.config.general:  # random weights in the shape of the general student
             return student_from_teacher(self._load(self.config.general), None, random=True, seed=seed)
-        return student_from_teacher(
+        student = student_from_teacher(
             self.teacher, shape, layer_map=self.config.layer_map, random=random, seed=seed
         )
+        # Labels and logits of the rows have the task's order, whatever the teacher's own is.
+        if self._order is not None and not random:
+            reorder_head(student, self._order)
+        student.config.update(self._label_fields())
+        return student
 
     def _load(self, folder: str | Path) -> PreTrainedModel:
-        config = self.teacher.config
+        fields = {"num_labels": self.task.num_labels, **self._label_fields()}
+        problem_type = self.teacher.config.problem_type
         return load_pretrained(
-            AutoModelForSequenceClassification,
-            folder,
-            num_labels=config.num_labels,
-            id2label=config.id2label,
-            label2id=config.label2id,
-            problem_type=config.problem_type,
+            AutoModelForSequenceClassification, folder, problem_type=problem_type, **fields
         ).train()
+
+    @property
+    def _order(self) -> list[int] | None:
+        """The teacher's classes in the task's order; ``None`` where they have it already."""
+        return match_labels(self.task.labels, read_labels(self.teacher.config))
+
+    def _label_fields(self) -> dict[str, Any]:
+        """The labels as a student's config has them."""
+        named: Any = self.teacher.config if self.task.is_regression else self.task
+        return {"id2label": dict(named.id2label), "label2id": dict(named.label2id)}
 
     def _describe_start(self) -> dict[str, Any]:
         if "general" in self.config.without:
@@ -208,6 +221,7 @@ class Stages:
             "training": {**defaults, **self.config.intermediate_training},
             "labels": hash_file(labelled_file(self.source)),
             **self._describe_start(),
+            "label_order": self._order,
             "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
             "seed": seed,
         }
@@ -263,6 +277,7 @@ class Stages:
             "settings": self.config.describe(),
             "training": {**PREDICTION, **training},
             "shape": asdict(read_student_shape(self.config)),
+            "label_order": self._order,
             "data": {split: self.prints[split] for split in ("train", "validation", "test")},
             # Of every arm: each has the teacher's vocabulary, and is compared with its logits.
             "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),

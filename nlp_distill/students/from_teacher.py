@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,26 @@ def student_from_teacher(
     if not random:
         _Shrinking(teacher, student, own, shape, layer_map).apply()
     return student.train()
+
+
+@torch.no_grad()
+def reorder_head(model: PreTrainedModel, order: Sequence[int]) -> None:
+    """Give a classifier's classes another order, in place: class ``order[i]`` becomes class ``i``.
+
+    The names in its config are left as they are.
+
+    Args:
+        model: a classifier that ends in a linear layer with a row a class.
+        order: every class once.
+    """
+    *_, last = (part for part in model.modules() if isinstance(part, nn.Linear))
+    if last.out_features != len(order):
+        raise InputError(
+            f"{type(model).__name__} does not end in a linear layer of {len(order)} classes, so they cannot be put in "
+            "the task's order; give a teacher whose labels have that order"
+        )
+    for weight in last.parameters():
+        weight.copy_(weight[list(order)])
 
 
 def read_shape(config: PreTrainedConfig) -> Shape:

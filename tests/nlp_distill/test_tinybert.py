@@ -394,3 +394,25 @@ def test_a_general_student_with_another_tokenizer_is_refused(distill, other_toke
     other_tokenizer.save_pretrained(folder)
     assert distill("--general", folder, shape=[]) == 2
     assert "has another tokenizer than the teacher" in capsys.readouterr().err
+
+
+def test_a_teacher_with_its_labels_in_another_order_teaches_the_same(distill, teacher_folder, tmp_path):
+    turned = tmp_path / "turned"
+    model = AutoModelForSequenceClassification.from_pretrained(teacher_folder)
+    with torch.no_grad():
+        for weight in model.classifier.parameters():
+            weight.copy_(weight.flip(0))
+    model.config.id2label = {0: "positive", 1: "negative"}
+    model.config.label2id = {"positive": 0, "negative": 1}
+    model.save_pretrained(turned)
+    AutoTokenizer.from_pretrained(teacher_folder).save_pretrained(turned)
+    scores, students = [], []
+    for teacher in (teacher_folder, turned):
+        output = tmp_path / f"run-{teacher.name}"
+        assert distill(teacher=teacher, output=output) == 0
+        scores.append({name: entry["metrics"] for name, entry in read(output)["models"].items()})
+        student = AutoModelForSequenceClassification.from_pretrained(output / "student-seed0")
+        assert student.config.id2label == {0: "negative", 1: "positive"}  # the task's order
+        students.append(hash_weights(student))
+    assert scores[0] == scores[1]
+    assert students[0] == students[1]
