@@ -8,7 +8,12 @@ from transformers import PreTrainedConfig
 from data_augment.errors import InputError
 from nlp_distill.losses import cosine_loss
 from nlp_distill.objectives.hard_labels import UNLABELLED, hard_label_loss
-from nlp_distill.objectives.objective import Objective, require_parts, require_teacher_logits
+from nlp_distill.objectives.objective import (
+    Objective,
+    check_same_tokens,
+    require_parts,
+    require_teacher_logits,
+)
 from nlp_distill.objectives.soft_targets import soft_target_loss
 
 
@@ -33,7 +38,8 @@ class DistilBERT(Objective):
             ``--restrict_ce_to_mask``, which their command leaves out).
 
     Raises:
-        InputError: for vocabularies that differ, widths that differ while ``cosine`` has a weight, or no weight at all.
+        InputError: for vocabularies that differ, widths that differ while ``cosine`` has a weight, or no weight at all;
+            at a batch, for a teacher that reads other tokens.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class DistilBERT(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher_logits = require_teacher_logits(teacher_outputs, "DistilBERT")
+        check_same_tokens(batch, "DistilBERT")
         logits, labels = student_outputs["logits"], batch["labels"]
         masked = labels != UNLABELLED
         softened = masked if self.only_masked else batch["attention_mask"].bool()

@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig
 
 from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, uniform
-from nlp_distill.objectives.objective import Objective, make_projection, require_parts
+from nlp_distill.objectives.objective import Objective, get_teacher_mask, make_projection, require_parts
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -79,10 +79,10 @@ class Flow(Objective):
             project(student_outputs["hidden_states"][layer])
             for project, (layer, _) in zip(self.projections, self.pairs, strict=True)
         ]
-        other, mask = [teacher[layer] for _, layer in self.pairs], batch["attention_mask"]
+        other = [teacher[layer] for _, layer in self.pairs]
         flows = [
             [flow_matrix(first, second, mask) for first, second in itertools.pairwise(states)]
-            for states in (own, other)
+            for states, mask in ((own, batch["attention_mask"]), (other, get_teacher_mask(batch)))
         ]
         losses = [(ours - theirs).square().mean() for ours, theirs in zip(*flows, strict=True)]
         return {self.name: value_at(self.weight, progress) * sum(losses[1:], losses[0]) / len(losses)}

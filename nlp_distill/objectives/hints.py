@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig
 
 from nlp_distill.limits import check_whole
 from nlp_distill.losses import hidden_state_loss
-from nlp_distill.objectives.objective import Objective, make_projection, require_parts
+from nlp_distill.objectives.objective import Objective, check_same_tokens, make_projection, require_parts
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -36,7 +36,7 @@ class Hints(Objective):
         name: name of the term in the logs.
 
     Raises:
-        InputError: for a layer that the model does not have.
+        InputError: for a layer that the model does not have; at a batch, for a teacher that reads other tokens.
     """
 
     needs = frozenset({"hidden_states"})
@@ -61,6 +61,7 @@ class Hints(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "Hints")
+        check_same_tokens(batch, "Hints")
         guided = self.regressor(student_outputs["hidden_states"][self.student_layer])
         hint = teacher["hidden_states"][self.teacher_layer]
         loss = hidden_state_loss(guided, hint, batch["attention_mask"]) / 2

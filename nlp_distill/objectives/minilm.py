@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from data_augment.errors import InputError
 from nlp_distill.limits import check_whole
 from nlp_distill.losses import attention_distribution_loss, relation_loss, scale_scores
-from nlp_distill.objectives.objective import Objective, require_parts
+from nlp_distill.objectives.objective import Objective, check_same_tokens, require_parts
 
 
 class MiniLM(Objective):
@@ -24,7 +24,8 @@ class MiniLM(Objective):
         teacher: the teacher's config.
 
     Raises:
-        InputError: if the numbers of attention heads differ: ``MiniLMv2`` is for that.
+        InputError: if the numbers of attention heads differ: ``MiniLMv2`` is for that; at a batch, for a teacher that
+            reads other tokens.
     """
 
     needs = frozenset({"queries", "keys", "values"})
@@ -39,6 +40,7 @@ class MiniLM(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         sides = (student_outputs, require_parts(teacher_outputs, self.needs, "MiniLM"))
+        check_same_tokens(batch, "MiniLM")
         mask = batch["attention_mask"]
         own, other = (scale_scores(side["queries"][-1], side["keys"][-1]) for side in sides)
         own_values, other_values = (scale_scores(side["values"][-1], side["values"][-1]) for side in sides)
@@ -63,7 +65,8 @@ class MiniLMv2(Objective):
             large teachers (21 of 24) and the last of base ones (section 4.1).
 
     Raises:
-        InputError: for relation heads that do not divide both widths, or a layer out of range.
+        InputError: for relation heads that do not divide both widths, or a layer out of range; at a batch, for a
+            teacher that reads other tokens.
     """
 
     needs = frozenset({"queries", "keys", "values"})
@@ -83,6 +86,7 @@ class MiniLMv2(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "MiniLMv2")
+        check_same_tokens(batch, "MiniLMv2")
         mask = batch["attention_mask"]
         return {
             kind: relation_loss(

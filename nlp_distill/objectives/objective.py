@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import ModelOutput
 
+from data_augment.errors import InputError
 from nlp_distill.losses import mean_of_tokens
 from nlp_distill.schedules import value_at
 
@@ -146,11 +148,30 @@ def require_parts(teacher_outputs: ModelOutput | None, parts: frozenset[str], ob
     return teacher_outputs
 
 
+def check_same_tokens(batch: Mapping[str, Any], objective: str) -> None:
+    """Refuse a teacher that reads other tokens than the student: its n-th state is not of the student's n-th token.
+
+    Raises:
+        InputError: saying what to do.
+    """
+    own = batch.get("teacher_input_ids")  # where the teacher has a tokenizer of its own
+    if own is not None and not torch.equal(own, batch["input_ids"]):
+        raise InputError(
+            f"{objective} compares teacher and student token by token, but the teacher reads other tokens than the "
+            "student; give both one tokenizer, or take an objective over logits"
+        )
+
+
+def get_teacher_mask(batch: Mapping[str, Any]) -> Tensor:
+    """(batch, the teacher's seq), 1 for real tokens: the student's own mask, unless the teacher reads other tokens."""
+    return batch.get("teacher_attention_mask", batch["attention_mask"])
+
+
 def represent_rows(
     layers: tuple[int, int] | None,
     student_outputs: ModelOutput,
     teacher_outputs: ModelOutput | None,
-    mask: Tensor,
+    batch: Mapping[str, Any],
     objective: str,
 ) -> tuple[Tensor, Tensor]:
     """One vector a row on both sides: the mean of its token states in a layer, or its logits.
@@ -160,7 +181,7 @@ def represent_rows(
             several teachers are averaged.
         student_outputs: with ``hidden_states`` where layers are given.
         teacher_outputs: the same.
-        mask: (batch, seq), 1 for real tokens.
+        batch: the collated batch; the teacher's tokens may be others than the student's.
         objective: whose name is in an error.
 
     Returns:
@@ -181,7 +202,7 @@ def represent_rows(
                 f"the embeddings, to {len(states) - 1}, or from the end down to {-len(states)}"
             )
     own, other = (states[layer] for states, layer in zip(sides.values(), layers, strict=True))
-    return mean_of_tokens(own, mask), mean_of_tokens(other, mask)
+    return mean_of_tokens(own, batch["attention_mask"]), mean_of_tokens(other, get_teacher_mask(batch))
 
 
 def make_projection(student_width: int, teacher_width: int, bias: bool = False) -> nn.Module:

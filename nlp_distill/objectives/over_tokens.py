@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from nlp_distill.objectives.objective import Objective
+from nlp_distill.objectives.objective import Objective, check_same_tokens
 
 TOKEN_MASK = "token_mask"  # (batch, seq), 1 where a token counts: the first piece of each word, usually
 
@@ -29,7 +29,8 @@ class OverTokens(Objective):
 
     Raises:
         ValueError: for an objective that reads hidden states or attention: those are compared token by token anyway,
-            so add it beside; at a batch, for a teacher that reads other tokens.
+            so add it beside; at a batch, for cached logits of other tokens.
+        InputError: at a batch, for a teacher that reads other tokens.
 
     Example:
         >>> OverTokens(SoftTargets(2.0) + HardLabels())  # doctest: +SKIP
@@ -50,6 +51,7 @@ class OverTokens(Objective):
         own = TokenClassifierOutput(logits=student_outputs["logits"][counted])
         other = None
         if self.needs_teacher and teacher_outputs is not None:
+            check_same_tokens(batch, "OverTokens")
             logits = teacher_outputs["logits"]
             if logits.dim() == 4:  # (batch, teachers, seq, classes)
                 logits = logits.transpose(1, 2)

@@ -97,9 +97,7 @@ class RelationalKD(Objective):
         self.needs = frozenset() if layers is None else frozenset({"hidden_states"})
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
-        own, other = represent_rows(
-            self.layers, student_outputs, teacher_outputs, batch["attention_mask"], "RelationalKD"
-        )
+        own, other = represent_rows(self.layers, student_outputs, teacher_outputs, batch, "RelationalKD")
         weight = value_at(self.weight, progress)
         losses = (self.distance * distance_loss(own, other), self.angle * angle_loss(own, other))
         return {name: weight * loss for name, loss in zip(self.names, losses, strict=True)}

@@ -51,6 +51,6 @@ class SimilarityPreserving(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         own, other = represent_rows(
-            self.layers, student_outputs, teacher_outputs, batch["attention_mask"], "SimilarityPreserving"
+            self.layers, student_outputs, teacher_outputs, batch, "SimilarityPreserving"
         )
         return {self.name: value_at(self.weight, progress) * similarity_loss(own, other)}

@@ -37,10 +37,8 @@ from transformers.modeling_outputs import ModelOutput
 from data_augment.errors import InputError
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS
 from nlp_distill.losses import hidden_state_loss
-from nlp_distill.objectives.objective import Objective, check_same_classes, require_parts
+from nlp_distill.objectives.objective import Objective, check_same_classes, check_same_tokens, require_parts
 from nlp_distill.schedules import Schedule, value_at
-
-TEACHER_IDS = "teacher_input_ids"  # in a batch whose teacher has a tokenizer of its own
 
 
 class Sobolev(Objective):
@@ -87,13 +85,8 @@ class Sobolev(Objective):
                 "are (batch, classes)"
             )
         check_same_classes(logits, teacher[ATTACHED_LOGITS])
+        check_same_tokens(batch, "Sobolev")
         own, other = student[INPUT_EMBEDDINGS], teacher[INPUT_EMBEDDINGS]
-        has_own_ids = TEACHER_IDS in batch and not torch.equal(batch[TEACHER_IDS], batch["input_ids"])
-        if has_own_ids or own.shape[:2] != other.shape[:2]:
-            raise InputError(
-                "the teacher reads other tokens than the student, so that their derivatives by the tokens cannot be "
-                "compared; give both one tokenizer, or leave Sobolev out"
-            )
         if self.full and own.shape[-1] != other.shape[-1]:
             raise InputError(
                 f"full=True compares whole derivatives, but the student's word embeddings are {own.shape[-1]} wide and "

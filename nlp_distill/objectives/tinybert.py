@@ -20,7 +20,7 @@ from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, LayerPairs, uniform
 from nlp_distill.losses import attention_score_loss, hidden_state_loss, relation_loss, scale_scores
 from nlp_distill.objectives.minilm import check_relation_heads
-from nlp_distill.objectives.objective import Objective, require_parts
+from nlp_distill.objectives.objective import Objective, check_same_tokens, require_parts
 
 
 class TinyBERTLayers(Objective):
@@ -41,7 +41,8 @@ class TinyBERTLayers(Objective):
 
     Raises:
         InputError: for a layer map out of range, different head counts without ``relation_heads``, different widths
-            without ``project``, relation heads that do not divide both widths, or no term at all.
+            without ``project``, relation heads that do not divide both widths, or no term at all; at a batch, for a
+            teacher that reads other tokens.
 
     Example:
         >>> objective = TinyBERTLayers(student.config, teacher.config)  # doctest: +SKIP
@@ -90,6 +91,7 @@ class TinyBERTLayers(Objective):
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "TinyBERTLayers")
+        check_same_tokens(batch, "TinyBERTLayers")
         mask = batch["attention_mask"]
         terms = {
             "attention": [

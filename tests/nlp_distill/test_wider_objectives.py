@@ -22,6 +22,8 @@ from nlp_distill.objectives import (
     HardLabels,
     Hints,
     MiniLM,
+    MiniLMv2,
+    OverTokens,
     PatientKD,
     RelationalKD,
     SimilarityPreserving,
@@ -390,3 +392,67 @@ def test_it_trains_beside_soft_targets_and_labels_and_the_saved_student_is_plain
 
 def _some(trainer):
     return next(iter(trainer.get_train_dataloader()))
+
+
+# ---- teachers with a tokenizer of their own --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_batch(batch):
+    """The batch for a teacher that reads fewer tokens of a text: its own ids and mask, as wide as the student's.
+
+    Of equal widths, wrong masks and tokens would be taken without a word.
+    """
+    width = batch["attention_mask"].shape[1]
+    lengths = (batch["attention_mask"].sum(dim=1) - torch.tensor([0, 1, 2, 1, 2, 3])).clamp(min=2)
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    ids = torch.where(mask.bool(), batch["input_ids"] + 1, 0)
+    assert not torch.equal(mask, batch["attention_mask"])
+    return batch | {"teacher_input_ids": ids, "teacher_attention_mask": mask}
+
+
+def run_teacher(model, batch):
+    named = {"input_ids": batch["teacher_input_ids"], "attention_mask": batch["teacher_attention_mask"]}
+    return run(model, named)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda student, teacher: RelationalKD((1, 3)),
+        lambda student, teacher: SimilarityPreserving((1, 3)),
+        lambda student, teacher: Flow(student.config, teacher.config),
+    ],
+)
+def test_the_teachers_padding_does_not_count_where_it_reads_tokens_of_its_own(
+    student, teacher, other_batch, make
+):
+    objective = make(student, teacher)
+    own, other = run(student, other_batch), run_teacher(teacher, other_batch)
+    padding = other_batch["teacher_attention_mask"] == 0
+    disturbed = [states.masked_fill(padding[..., None], 1e3) for states in other["hidden_states"]]
+    losses = [
+        objective(own, ModelOutput(hidden_states=states), other_batch, 0.0)
+        for states in (other["hidden_states"], disturbed)
+    ]
+    for name, loss in losses[0].items():
+        torch.testing.assert_close(loss, losses[1][name])
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [Hints, TinyBERTLayers, MiniLM, MiniLMv2, DistilBERT, lambda *configs: OverTokens(SoftTargets())],
+)
+def test_what_is_compared_token_by_token_refuses_a_teacher_of_other_tokens(make_bert, other_batch, objective):
+    model = make_bert(num_attention_heads=2).eval()
+    inputs = {name: other_batch[name] for name in ("input_ids", "attention_mask")}
+    outputs = run_model(model, inputs, frozenset({"hidden_states", "queries", "keys", "values"}))
+    outputs["logits"] = draw(*other_batch["input_ids"].shape, 3)
+    labels = torch.zeros_like(other_batch["input_ids"])
+    objective = objective(model.config, model.config)
+    with pytest.raises(InputError, match="the teacher reads other tokens than the student; give both one"):
+        objective(outputs, outputs, other_batch | {"labels": labels}, 0.0)
+    same = {**other_batch, "labels": labels, "teacher_input_ids": other_batch["input_ids"]}
+    assert sum(
+        objective(outputs, outputs, same, 0.0).values()
+    ).isfinite()  # its own tokenizer, but the same tokens
