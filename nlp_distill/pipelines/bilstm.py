@@ -46,7 +46,13 @@ from nlp_distill.pipelines.scoring import (
     predict_splits,
     score_teacher,
 )
-from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, list_sources, make_transfer_set
+from nlp_distill.pipelines.transfer import (
+    label_transfer_set,
+    labelled_file,
+    list_scored,
+    list_sources,
+    make_transfer_set,
+)
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.stages import run_stage
@@ -222,7 +228,7 @@ class _Stages:
             "student": describe_student(self.config),
             "training": {**TRAINING, **training},
             "seed": seed,
-            "data": {name: self.prints[name] for name in (*list_sources(self.data), "validation", "test")},
+            "data": {name: self.prints[name] for name in (*list_sources(self.data), *list_scored(self.data))},
             # Of both: the student without the teacher has its word pieces, and is compared with it.
             "teacher": self._teacher_inputs,
             **extra_inputs,

@@ -62,6 +62,7 @@ from nlp_distill.pipelines.scoring import (
 from nlp_distill.pipelines.transfer import (
     label_transfer_set,
     labelled_file,
+    list_scored,
     list_sources,
     make_transfer_set,
     transfer_file,
@@ -372,7 +373,7 @@ class _Steps:
         """What a step depends on: the model that it starts from, the rows, and the teacher it is compared with."""
         return {
             "before": {"weights": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer)},
-            "data": {name: self.prints[name] for name in (*list_sources(self.data), "validation", "test")},
+            "data": {name: self.prints[name] for name in (*list_sources(self.data), *list_scored(self.data))},
             "teacher": describe_teacher(self.teacher, self.teacher_tokenizer, self.max_length),
         }
 

@@ -30,7 +30,7 @@ from nlp_distill.pipelines.tinybert_config import (
     TinyBERTDistillation,
     settings_for,
 )
-from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, make_transfer_set
+from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, list_scored, make_transfer_set
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import run_stage
 from nlp_distill.students import Shape, read_shape, student_from_teacher
@@ -278,7 +278,7 @@ class Stages:
             "training": {**PREDICTION, **training},
             "shape": asdict(read_student_shape(self.config)),
             "label_order": self._order,
-            "data": {split: self.prints[split] for split in ("train", "validation", "test")},
+            "data": {split: self.prints[split] for split in ("train", *list_scored(self.data))},
             # Of every arm: each has the teacher's vocabulary, and is compared with its logits.
             "teacher": describe_teacher(self.teacher, self.tokenizer, self.max_length),
             "seed": seed,

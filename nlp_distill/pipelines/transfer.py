@@ -52,6 +52,11 @@ def list_sources(data: TaskData) -> Sequence[str]:
     return ("train",) if data.unlabelled is None else ("train", "unlabelled")
 
 
+def list_scored(data: TaskData) -> Sequence[str]:
+    """The splits that a trained model is selected on, and those that its scores are of."""
+    return ("validation", "test", *data.extra_tests)
+
+
 def make_transfer_set(
     settings: TransferSettings,
     data: TaskData,

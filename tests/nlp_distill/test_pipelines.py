@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_augment.errors import InputError
@@ -394,3 +395,50 @@ def test_more_seeds_and_a_left_out_baseline_are_no_other_settings(
     capsys.readouterr()
     assert distill(tmp_path / "f", *results, "--dropout", 0.1) == 2
     assert "holds the result of other settings (dropout: 0.3 there, 0.1 now" in capsys.readouterr().err
+
+
+# ---- sets that are reported beside test -----------------------------------------------------------------------------
+
+MNLI = ("entailment", "neutral", "contradiction")
+
+
+def write_mnli(folder: Path, mismatched: list[str]) -> None:
+    """MNLI's files with a few rows, and these labels of the mismatched ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = {"train": MNLI * 20, "dev_matched": MNLI * 4, "dev_mismatched": mismatched}
+    for name, own in labels.items():
+        lines = ["index\tsentence1\tsentence2\tlabel1\tgold_label"]
+        lines += [f"{n}\tgood film {name} {n}\tbad film\tneutral\t{label}" for n, label in enumerate(own)]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def test_another_set_of_reported_rows_is_scored_anew(run_cli, encoder_folder: Path, tmp_path: Path) -> None:
+    """Each student is scored against labels that are its own answers; what was scored before is not kept."""
+    folder, teacher, data = (
+        tmp_path / "MNLI",
+        tmp_path / "teacher",
+        ["--task", "mnli", "--data-dir", tmp_path],
+    )
+    write_mnli(folder, list(MNLI) * 3)
+    short = [*data, "--num-train-epochs", 1, "--max-length", 32]
+    assert run_cli("finetune", *short, "--model", encoder_folder, "--output", teacher) == 0
+    bert = ["tinybert", "--layers", 1, "--hidden-size", 8, "--heads", 2, "--ffn-size", 12]
+    commands = {
+        "bilstm": ["distill", "bilstm", "--hidden-size", 4, "--embedding-size", 4, "--no-baseline"],
+        "tinybert": ["distill", *bert, "--intermediate-epochs", 1, "--no-baseline"],
+        "compress": ["compress", teacher, "--prune-ffn", 0.5],
+    }
+    for name, command in commands.items():
+        output = tmp_path / name
+        step, result = {"compress": ("prune-ffn", "compress.json")}.get(
+            name, ("student-seed0", "results.json")
+        )
+        given = [*command, *short, "--teacher", teacher, "--output", output, "--n-iter", 0]
+        write_mnli(folder, list(MNLI) * 3)
+        assert run_cli(*given) == 0
+        answers = np.load(output / step / "logits.npz")["mnli_mm"].argmax(axis=1)
+        write_mnli(folder, [MNLI[answer] for answer in answers])
+        assert run_cli(*given, "--overwrite") == 0
+        models = json.loads((output / result).read_text())["models"]
+        model = models["prune-ffn" if name == "compress" else "student"]
+        assert model["extra_tests"]["mnli_mm"]["score"] == 1.0, name
