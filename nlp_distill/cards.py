@@ -55,12 +55,13 @@ def render_card(
     """
     name = name or folder.name
     task, metric, teacher = results["task"], results["metric"], results["models"]["teacher"]
-    without = results["models"].get("student_without_teacher")
     said = (
         f"{entry['score']:.4f} {metric} on the test split of {task}; its teacher has {teacher['score']:.4f}"
     )
-    if without:
-        said += f", and the same model trained without a teacher {without['score']:.4f}"
+    without = results["models"].get("student_without_teacher")
+    if without:  # of the same seed: the entry's own score is the mean of all
+        scores = dict(zip(results["seeds"], without.get("scores", ()), strict=False))
+        said += f", and the same model trained without a teacher {scores.get(seed, without['score']):.4f}"
     rows = {split: f"{results['data'][split]['rows']:,}" for split in ("train", "test")}
     made = f"{rows['train']} labelled rows, a transfer set of {results['transfer_set']['rows']:,} rows labelled by it"
     fields = describe_classifier(

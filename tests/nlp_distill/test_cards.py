@@ -51,6 +51,13 @@ def test_the_front_matter_is_what_the_hub_reads(results, tmp_path):
         assert part in body
 
 
+def test_a_student_is_compared_with_the_one_without_a_teacher_of_its_own_seed(results, tmp_path):
+    models = results["models"]
+    models["student_without_teacher"] |= {"score": 0.7, "scores": [0.65, 0.75]}
+    card = render_card(results | {"seeds": [3, 8]}, models["student"], 8, tmp_path)
+    assert "the same model trained without a teacher 0.7500" in card
+
+
 @pytest.mark.parametrize(("kind", "imports"), [("bert", False), ("nlp-distill-bilstm", True)])
 def test_custom_students_say_what_to_import(results, tmp_path, kind, imports):
     card = render_card(results, results["models"]["student"], 3, write_config(tmp_path, kind))
