@@ -68,7 +68,7 @@ def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
 
     Raises:
         InputError: as :func:`load_pretrained`; for a multi-task model without the task, or where none is named; for a
-            tagger.
+            tagger; for a model that gives a text several labels.
     """
     if tasks := read_tasks(name, **kwargs):
         if task not in tasks:
@@ -84,6 +84,11 @@ def load_classifier(name: str | Path, task: str | None = None, **kwargs) -> Any:
     model, info = load_pretrained(
         AutoModelForSequenceClassification, name, output_loading_info=True, **kwargs
     )
+    if model.config.problem_type == "multi_label_classification":
+        raise InputError(
+            f"{name} gives a text any number of labels (its config says multi_label_classification), and what is done "
+            "here is for one label a text: softmax, the likeliest label; give a classifier of single labels"
+        )
     body = f"{model.base_model_prefix}."
     if head := sorted(key for key in info["missing_keys"] if not key.startswith(body)):
         announce(

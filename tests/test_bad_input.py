@@ -263,6 +263,12 @@ CASES = {
     "evaluate: a tokenizer that is empty": (f"{EVALUATE} {{bad}}/tokenizer_empty", "tokenizer_empty"),
     "evaluate: more tokens than vectors": (f"{EVALUATE} {{bad}}/tokenizer_large", "tokenizer_large"),
     "evaluate: a tokenizer without padding": (f"{EVALUATE} {{bad}}/tokenizer_padding", "tokenizer_padding"),
+    "evaluate: several labels a text": (
+        f"{EVALUATE} {{bad}}/config_several",
+        "config_several",
+        "one label a text",
+    ),
+    "label: several labels a text": (f"{LABEL} --teacher {{bad}}/config_several", "one label a text"),
     "label: a folder without a model": (f"{LABEL} --teacher {{bad}}", "without a config.json"),
     "label: a data set for a model": (f"{LABEL} --teacher {{bad}}/half_dataset", "without a config.json"),
     "label: weights NaN": (f"{LABEL} --teacher {{bad}}/weights_nan", "NaN or infinite", "ids ['1'"),
@@ -790,6 +796,7 @@ def write_models(bad, teacher):
         "labels": {"id2label": ["no", "yes"]},
         "path": {"model_type": "../../etc"},
         "vision": {"model_type": "vit"},
+        "several": {"problem_type": "multi_label_classification"},
     }.items():
         change_config(copy(f"config_{name}"), **changes)
     change_config(copy("three_labels"), **name_labels("a", "b", "c"))
