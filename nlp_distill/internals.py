@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
@@ -166,6 +166,12 @@ def count_heads(layer: nn.Module) -> int:
     """Heads of an attention module."""
     heads: Any = getattr(layer, "num_attention_heads", None) or getattr(layer, "n_heads", None)
     return int(heads)
+
+
+def read_attention_width(config: PreTrainedConfig) -> int:
+    """Numbers a token of a layer's queries, of all heads: ``hidden_size``, or less where heads were pruned."""
+    size = getattr(config, "head_size", None)  # of a compact BERT
+    return config.hidden_size if size is None else config.num_attention_heads * size
 
 
 def _first_linear(module: nn.Module, names: tuple[str, ...]) -> nn.Linear | None:

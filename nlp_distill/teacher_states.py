@@ -20,6 +20,7 @@ from transformers.modeling_outputs import ModelOutput
 from data_augment.errors import InputError
 from nlp_distill.batching import TEACHER_STATES, DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows
+from nlp_distill.internals import read_attention_width
 from nlp_distill.memory import run_in_memory
 from nlp_distill.teachers import Teacher
 
@@ -142,8 +143,10 @@ def name_part(part: Part) -> str:
 
 def shape_part(config: PreTrainedConfig, part: Part) -> tuple[int, ...]:
     """What a part holds for one token: (hidden,), or (heads, head size)."""
-    heads, hidden = config.num_attention_heads, config.hidden_size
-    return (hidden,) if part[0] == "hidden_states" else (heads, hidden // heads)
+    if part[0] == "hidden_states":
+        return (config.hidden_size,)
+    heads = config.num_attention_heads
+    return heads, read_attention_width(config) // heads
 
 
 def _open(folder: Path, name: str, index: Mapping[str, Any], mode: Any) -> np.memmap:

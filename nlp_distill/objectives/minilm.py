@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from data_augment.errors import InputError
+from nlp_distill.internals import read_attention_width
 from nlp_distill.limits import check_whole
 from nlp_distill.losses import attention_distribution_loss, relation_loss, scale_scores
 from nlp_distill.objectives.objective import Objective, check_same_tokens, require_parts
@@ -103,9 +104,10 @@ def check_relation_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, r
         InputError: naming the width and what would do.
     """
     check_whole("relation_heads", relation_heads, at_least=1)
-    for side, config in (("student", student), ("teacher", teacher)):
-        if config.hidden_size % relation_heads:
+    widths = {"student": read_attention_width(student), "teacher": read_attention_width(teacher)}
+    for side, width in widths.items():
+        if width % relation_heads:
             raise InputError(
-                f"relation_heads is {relation_heads}, which does not divide the {side}'s width of "
-                f"{config.hidden_size}; give a divisor of both {student.hidden_size} and {teacher.hidden_size}"
+                f"relation_heads is {relation_heads}, which does not divide the {side}'s width of {width}; give a "
+                f"divisor of both {widths['student']} and {widths['teacher']}"
             )

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from data_augment.errors import InputError
 from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.compression.prune_structured import prune_heads
 from nlp_distill.encoding import encode_rows
 from nlp_distill.objectives import TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections
@@ -59,6 +60,24 @@ def test_the_kept_states_are_the_teachers_own(teacher, rows, tokenizer, objectiv
         assert not own[~real].any()
     size = sum(path.stat().st_size for path in tmp_path.glob("*.f16"))
     assert size == measure_states(teacher.config, parts, int(rows.offsets[-1]))
+
+
+def test_a_teacher_whose_heads_were_pruned_is_kept_in_its_own_sizes(
+    student, teacher, rows, tokenizer, tmp_path
+):
+    pruned = prune_heads(teacher, [torch.tensor([0, 2])] * 4).eval()  # 2 heads of 6 numbers, 24 wide
+    objective = TinyBERTLayers(student.config, pruned.config, relation_heads=4)
+    parts = objective.list_teacher_parts()
+    write_states(pruned, rows, tokenizer, parts, tmp_path)
+    batch = collate(RowsWithStates(rows, tmp_path), tokenizer, [5])
+    restored = restore_outputs(batch["teacher_states"])
+    outputs = Teacher(pruned).run(collate(rows, tokenizer, [5]), objective.needs)
+    for kind, layer in parts:
+        torch.testing.assert_close(restored[kind][layer], outputs[kind][layer], rtol=1e-3, atol=1e-4)
+    with pytest.raises(
+        InputError, match="does not divide the teacher's width of 12; give a divisor of both 16"
+    ):
+        TinyBERTLayers(student.config, pruned.config, relation_heads=8)
 
 
 def test_the_loss_and_its_gradients_are_those_of_a_teacher_beside_the_training(
