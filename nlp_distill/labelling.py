@@ -38,9 +38,8 @@ COUNTS_KEY = b"nlp_distill.labelling.counts"
 class LabellingSummary:
     """What labelling did: rows, real and padded tokens, seconds, and whether a finished result was reused.
 
-    The counts are of all rows, ``earlier_rows`` of which an interrupted run had labelled, and so
-    are the seconds: those that went into rows which were lost with an interruption, or into a finished result that was
-    reused, are not among them.
+    Counts and seconds are of all rows, ``earlier_rows`` of which an interrupted run had labelled. Seconds that went
+    into rows lost with the interruption, or into a finished result that was reused, are not among them.
     """
 
     rows: int

@@ -16,9 +16,8 @@ from nlp_distill.memory import MemoryLackError
 from nlp_distill.processes import is_main_process, join_processes
 
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
-CHECKPOINTS = (
-    "checkpoints"  # the folder of a training in its stage's, from which it goes on; it goes when all is done
-)
+# In a stage's folder: what its training goes on from, which is removed when the stage is finished.
+CHECKPOINTS = "checkpoints"
 
 
 def run_stage(

@@ -19,6 +19,7 @@ from nlp_distill.interrupts import checkpoint_on_signals
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
 from nlp_distill.processes import runs_on_cpu
+from nlp_distill.stages import CHECKPOINTS
 from nlp_distill.tasks import Task
 from nlp_distill.trainer import DistillationTrainer, NonFiniteLossError
 
@@ -47,7 +48,7 @@ COMMON: dict[str, Any] = {
 def make_training_arguments(
     defaults: Mapping[str, Any],
     overrides: Mapping[str, Any],
-    output_dir: Path,
+    folder: Path,
     seed: int,
     metrics: Sequence[str] = (),
 ) -> TrainingArguments:
@@ -59,7 +60,7 @@ def make_training_arguments(
     Args:
         defaults: the method's.
         overrides: the user's.
-        output_dir: where checkpoints go.
+        folder: of the stage; checkpoints go into its folder for them, ``stages.CHECKPOINTS``.
         seed: of the run.
         metrics: the task's metrics, any of which may choose the checkpoint; the first is called ``score`` too.
 
@@ -78,9 +79,9 @@ def make_training_arguments(
         if overrides.get(name):
             raise InputError(f"{name} has no effect here, where the objective makes the loss; leave it out")
     # Trackers tell the trainings of one run apart by the folder that each goes to.
-    own = {"use_cpu": runs_on_cpu(), "run_name": output_dir.parent.name or None}
+    own = {"use_cpu": runs_on_cpu(), "run_name": folder.name or None}
     settings = {**COMMON, **own, **defaults, **overrides}
-    settings |= {"seed": seed, "output_dir": str(output_dir)}
+    settings |= {"seed": seed, "output_dir": str(folder / CHECKPOINTS)}
     if (
         settings["eval_strategy"] == "steps"
     ):  # the best checkpoint can only be one that was both scored and saved

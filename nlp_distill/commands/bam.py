@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import find_model
 from nlp_distill.commands.suite import (
     check_suite_unpublished,
     describe_suite,
-    find_encoder,
     finish_students,
     load_suite,
     publish_suite,
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     check_suite_unpublished(options, plan_results(config, suite.data), plain)
     described = {"config": plain, "command": options.command_line}
     results = distill_bam(
-        config, suite, find_encoder(options), Path(options.output), described, options.overwrite
+        config, suite, find_model(options.encoder), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, methods)
     finish_students(options, results, "student" if "student" in methods else config.combination)

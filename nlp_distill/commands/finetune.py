@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.commands.inputs import load_data
+from nlp_distill.commands.inputs import find_model, load_data
 from nlp_distill.commands.push import push_model
 from nlp_distill.limits import check_positive
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce, run_stage
-from nlp_distill.tasks import TaskData, packaged_teacher_path
+from nlp_distill.tasks import TaskData
 
 
 def run(options: argparse.Namespace) -> None:
@@ -140,11 +140,6 @@ def finetune_teacher(
         options.overwrite,
         every_process=True,
     )
-
-
-def find_model(name: str) -> str:
-    """The folder or hub name of ``--model``."""
-    return str(packaged_teacher_path()) if name == "packaged" else name
 
 
 def describe_inputs(config, model: str, data: TaskData) -> dict[str, Any]:

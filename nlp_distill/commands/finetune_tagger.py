@@ -9,10 +9,10 @@ from nlp_distill.commands.finetune import (
     check_rates,
     describe_finetuning,
     describe_inputs,
-    find_model,
     finetune_at_rates,
     write_teacher,
 )
+from nlp_distill.commands.inputs import find_model
 from nlp_distill.commands.push import push_model
 from nlp_distill.commands.tagger import load_sentences
 from nlp_distill.processes import is_main_process

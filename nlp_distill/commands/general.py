@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import find_model
 from nlp_distill.commands.push import push_model
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import write_whole
-from nlp_distill.tasks import packaged_teacher_path
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         training=options.training,
         trust_remote_code=options.trust_remote_code,
     )
-    teacher = packaged_teacher_path() if options.teacher == "packaged" else options.teacher
+    teacher = find_model(options.teacher)
     results = distill_general(
         config, options.text, teacher, options.output, options.command_line, options.overwrite
     )

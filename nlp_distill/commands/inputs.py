@@ -11,7 +11,12 @@ from typing import Any
 from data_augment.errors import InputError
 from nlp_distill.commands.push import refuse_hub_arguments
 from nlp_distill.stages import announce, make_folder
-from nlp_distill.tasks import TaskData, load_task
+from nlp_distill.tasks import TaskData, load_task, packaged_teacher_path
+
+
+def find_model(name: str) -> str:
+    """The folder or hub name of a pre-trained model; ``packaged`` is the one that comes as a Python package."""
+    return str(packaged_teacher_path()) if name == "packaged" else name
 
 
 def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from nlp_distill.commands.inputs import find_model
 from nlp_distill.commands.suite import (
     ENSEMBLE_SEED,
     check_suite_unpublished,
     describe_suite,
-    find_encoder,
     finish_students,
     load_suite,
     publish_suite,
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     check_suite_unpublished(options, plan_results(config, suite.data), plain)
     described = {"config": plain, "command": options.command_line}
     results = distill_mt_dnn(
-        config, suite, find_encoder(options), Path(options.output), described, options.overwrite
+        config, suite, find_model(options.encoder), Path(options.output), described, options.overwrite
     )
     publish_suite(options, results, METHODS)
     finish_students(options, results, "student")

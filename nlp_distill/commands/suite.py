@@ -7,10 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from data_augment.errors import InputError
+from nlp_distill.commands.inputs import find_model
 from nlp_distill.commands.push import find_best, push_model
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce, make_folder, write_whole
-from nlp_distill.tasks import TWEETS, TaskData, load_task, packaged_teacher_path, read_suite_file
+from nlp_distill.tasks import TWEETS, TaskData, load_task, read_suite_file
 
 OwnTasks = Mapping[str, Mapping[str, str]]
 
@@ -53,7 +54,7 @@ def load_suite(options: argparse.Namespace, own: OwnTasks, doubled: frozenset[st
         sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in data.splits().items())
         announce(f"{name} from {data.source}: {sizes} rows")
     tokenizer = load_pretrained(
-        AutoTokenizer, find_encoder(options), trust_remote_code=options.trust_remote_code
+        AutoTokenizer, find_model(options.encoder), trust_remote_code=options.trust_remote_code
     )
     return Suite(loaded, tokenizer, options.max_length, doubled, options.trust_remote_code)
 
@@ -74,11 +75,6 @@ def load_own(options: argparse.Namespace, name: str, fields: Mapping[str, str]) 
         return load_task(name, skip_bad_rows=options.skip_bad_rows, **fields)  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"task {name}: {error}") from error
-
-
-def find_encoder(options: argparse.Namespace) -> str:
-    """Folder or hub name of the encoder."""
-    return str(packaged_teacher_path()) if options.encoder == "packaged" else options.encoder
 
 
 def read_teachers(options: argparse.Namespace) -> dict[str, list[str]]:

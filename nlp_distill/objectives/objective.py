@@ -82,8 +82,9 @@ class Sum(Objective):
                 return (
                     f"give one of them another name, for example {type(part).__name__}(..., name='{name}_2')"
                 )
-            if name in getattr(part, "names", ()):
-                names = tuple(f"{own}_2" for own in part.names)  # type: ignore[union-attr]
+            own = getattr(part, "names", ())
+            if name in own:
+                names = tuple(f"{one}_2" for one in own)
                 return f"give one of them other names, for example {type(part).__name__}(..., names={names})"
         return "these objectives have the term under this name only, so leave out one of them, or its term"
 

@@ -7,8 +7,7 @@
 It needs neither equal widths nor a projection. Q holds the mean of each row's token states in one layer, or its logits.
 The loss looks across the rows of a micro-batch, so that 4 x 1 accumulated rows are not 2 x 2.
 
-Deviation from the paper: one pair of layers, where the paper sums over several; objectives
-of different names add.
+Deviation from the paper: one pair of layers, where the paper sums over several; objectives of different names add.
 """
 
 from torch import Tensor

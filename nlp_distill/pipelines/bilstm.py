@@ -103,7 +103,7 @@ def distill_bilstm(
     check_vocabulary(teacher, tokenizer)
     for training in (config.training, {**config.training, **config.baseline_training}):
         make_training_arguments(  # likewise
-            TRAINING, training, output / "checkpoints", config.seeds[0], task.metrics
+            TRAINING, training, output, config.seeds[0], task.metrics
         )
     config.word_vectors.check(teacher, tokenizer)
     check_results_are_ours(output, overwrite)
@@ -207,9 +207,7 @@ class _Stages:
             student_tokenizer, matrix = self.config.word_vectors.build(
                 self.teacher, self.tokenizer, self._corpus()
             )
-            args = make_training_arguments(
-                TRAINING, training, folder / "checkpoints", seed, self.task.metrics
-            )
+            args = make_training_arguments(TRAINING, training, folder, seed, self.task.metrics)
             student = build_student(self.config, student_tokenizer, self.task, matrix, seed)
             trainer = DistillationTrainer(
                 model=student,

@@ -212,9 +212,7 @@ class _Steps:
                 )
         for step in DISTILLED & set(config.list_steps()):
             defaults, own = config.plan_training(step, student)
-            make_training_arguments(
-                defaults, own, self.output / "checkpoints", config.seed, self.task.metrics
-            )
+            make_training_arguments(defaults, own, self.output, config.seed, self.task.metrics)
 
     def prepare_rows(self) -> None:
         """The transfer set, and the teacher's logits of it where a step distils."""
@@ -327,9 +325,7 @@ class _Steps:
 
     def _distil(self, step: str, student: PreTrainedModel, tokenizer: Any, folder: Path) -> dict[str, Any]:
         defaults, own = self.config.plan_training(step, student)
-        args = make_training_arguments(
-            defaults, own, folder / "checkpoints", self.config.seed, self.task.metrics
-        )
+        args = make_training_arguments(defaults, own, folder, self.config.seed, self.task.metrics)
         objective: Objective = LogitRegression() if self.task.is_regression else SoftTargets()
         rows = Dataset(load_labelled(labelled_file(self.output), self.task.labels))
         pruning = (

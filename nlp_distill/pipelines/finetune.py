@@ -70,9 +70,7 @@ def finetune(config: FinetuneConfig, data: TaskData, output_dir: str | Path) -> 
             that do not fit.
     """
     task, output = data.task, Path(output_dir)
-    args = make_training_arguments(
-        TRAINING, config.training, output / "checkpoints", config.seed, task.metrics
-    )
+    args = make_training_arguments(TRAINING, config.training, output, config.seed, task.metrics)
     code = {"trust_remote_code": config.trust_remote_code}
     tokenizer = load_pretrained(AutoTokenizer, config.model, **code)
     names = {"id2label": task.id2label, "label2id": task.label2id} if task.labels else {}

@@ -40,9 +40,7 @@ def finetune_tagger(config: FinetuneConfig, rows: TaggedRows, output_dir: str | 
             that do not fit.
     """
     output, labels = Path(output_dir), rows.labels
-    args = make_training_arguments(
-        TRAINING, config.training, output / "checkpoints", config.seed, name_metrics(labels)
-    )
+    args = make_training_arguments(TRAINING, config.training, output, config.seed, name_metrics(labels))
     code = {"trust_remote_code": config.trust_remote_code}
     tokenizer = load_word_tokenizer(config.model, **code)
     model = load_pretrained(

@@ -99,8 +99,7 @@ class FitStages:
                     (PREDICTION, config.prediction_training, metrics),
                 ]
             for defaults, given, scored in trainings:
-                folder = self.output / "checkpoints"
-                make_training_arguments(defaults, given, folder, self.training.seed, scored)
+                make_training_arguments(defaults, given, self.output, self.training.seed, scored)
 
     # ---- what a candidate costs ---------------------------------------------------------------------------------
 

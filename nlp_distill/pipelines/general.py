@@ -155,7 +155,7 @@ def distill_general(
     packed = run_stage("packing the text", output / "text", inputs, pack, overwrite)
 
     def train(folder: Path) -> dict[str, Any]:
-        args = make_training_arguments(TRAINING, config.training, folder / "checkpoints", config.seed)
+        args = make_training_arguments(TRAINING, config.training, folder, config.seed)
         student, objective = make_student(config, teacher)
         blocks = TextBlocks(output / "text" / "tokens.bin", tokenizer, config.max_length)
         collate = (make_masking_collator if config.is_masked_lm else DistillationCollator)(tokenizer)

@@ -195,7 +195,7 @@ def check_training(training: Mapping[str, Any], folder: Path) -> None:
             "eval_strategy is no, so that no checkpoint is the best; add --load-best-model-at-end false to keep the "
             "last weights"
         )
-    make_training_arguments({}, training, folder / "checkpoints", 0, ("score",))
+    make_training_arguments({}, training, folder, 0, ("score",))
 
 
 def train_model(
@@ -215,7 +215,7 @@ def train_model(
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        args = make_training_arguments({}, recipe.training, folder / "checkpoints", seed, ("score",))
+        args = make_training_arguments({}, recipe.training, folder, seed, ("score",))
         model = make_model(encoder, recipe, suite.code)
         check_vocabulary(model, suite.tokenizer)
         rows = {

@@ -62,7 +62,7 @@ def distill_tagger(
     check_max_length(teacher, config.max_length)
     check_vocabulary(teacher, tokenizer)
     check_results_are_ours(output, overwrite)
-    make_training_arguments(TRAINING, config.training, output / "checkpoints", config.seeds[0])
+    make_training_arguments(TRAINING, config.training, output, config.seeds[0])
     stages = _Stages(config, data, teacher, tokenizer, output, overwrite)
     scored = stages.score_teacher()
     arms = {"student_without_teacher": stages.train_baseline} if config.baseline else {}
@@ -143,9 +143,7 @@ class _Stages:
         self, arm: str, seed: int, objective: OverTokens, rows: EncodedRows, training: Mapping[str, Any]
     ) -> dict[str, Any]:
         def build(folder: Path) -> dict[str, Any]:
-            args = make_training_arguments(
-                TRAINING, training, folder / "checkpoints", seed, name_metrics(self.labels)
-            )
+            args = make_training_arguments(TRAINING, training, folder, seed, name_metrics(self.labels))
             student = student_from_teacher(self.teacher, self.shape, seed=seed)
             trainer = DistillationTrainer(
                 model=student,

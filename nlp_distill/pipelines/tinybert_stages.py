@@ -94,9 +94,7 @@ class Stages:
             (self._intermediate_defaults(), self.config.intermediate_training),
             (PREDICTION, self.config.prediction_training),
         ):
-            make_training_arguments(
-                defaults, training, self.output / "checkpoints", self.config.seeds[0], self.task.metrics
-            )
+            make_training_arguments(defaults, training, self.output, self.config.seeds[0], self.task.metrics)
 
     def ablate(self, part: str, runs: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         """The student of every seed without one part; transfer set, labels and teacher's states are shared.
@@ -196,9 +194,7 @@ class Stages:
         defaults = self._intermediate_defaults()
 
         def build(folder: Path) -> dict[str, Any]:
-            args = make_training_arguments(
-                defaults, self.config.intermediate_training, folder / "checkpoints", seed
-            )
+            args = make_training_arguments(defaults, self.config.intermediate_training, folder, seed)
             student = self._start(seed, random=False)
             objective = self._layer_objective(student)
             rows = self._encode(load_labelled(labelled_file(self.source), self.task.labels))
@@ -256,9 +252,7 @@ class Stages:
         self, name: str, seed: int, objective: Objective, rows, start, inputs: Mapping[str, Any], training
     ) -> dict[str, Any]:
         def build(folder: Path) -> dict[str, Any]:
-            args = make_training_arguments(
-                PREDICTION, training, folder / "checkpoints", seed, self.task.metrics
-            )
+            args = make_training_arguments(PREDICTION, training, folder, seed, self.task.metrics)
             student = start()
             trainer = DistillationTrainer(
                 model=student,

@@ -11,11 +11,11 @@ from nlp_distill.training import finish_tracking, make_training_arguments
 
 
 def test_nothing_is_reported_unless_asked_for(tmp_path):
-    assert make_training_arguments({}, {}, tmp_path / "student-seed1" / "checkpoints", 0).report_to == []
+    assert make_training_arguments({}, {}, tmp_path / "student-seed1", 0).report_to == []
 
 
 def test_a_run_is_named_after_its_folder(tmp_path):
-    folder = tmp_path / "student-seed1" / "checkpoints"
+    folder = tmp_path / "student-seed1"
     assert make_training_arguments({}, {}, folder, 0).run_name == "student-seed1"
     assert make_training_arguments({}, {"run_name": "mine"}, folder, 0).run_name == "mine"
 
