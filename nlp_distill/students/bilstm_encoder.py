@@ -31,6 +31,10 @@ class BiLSTMEncoder(nn.Module):
         if torch.compiler.is_exporting():
             return run_modules(embedded, lengths, self.forward_lstm, self.backward_lstm)
         forward, backward = self.forward_lstm, self.backward_lstm
+        if embedded.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # Not every processor has a bfloat16 LSTM: "could not create a primitive descriptor" without AVX-512.
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(embedded.float(), lengths)
         return collect_last_states(embedded, lengths, lambda x: forward(x)[0], lambda x: backward(x)[0])
 
 

@@ -576,7 +576,8 @@ def test_an_exported_tagger_gives_the_same_tags(options, run_cli, tagger_folder,
     assert run_cli("export", tagger_folder, "--output", output, *options) == 0
     parity = json.loads((output / "parity.json").read_text())["parity"]
     quantised = "--quantize" in options
-    assert parity["rows"] == 100 and parity["max_abs_difference"] < (2.0 if quantised else 1e-4)
+    # Processors without VNNI add products of int8 two by two in 16 bits, which saturates: less exact than elsewhere.
+    assert parity["rows"] == 100 and parity["max_abs_difference"] < (4.0 if quantised else 1e-4)
     assert parity["argmax_agreement"] > (0.95 if quantised else 0.9999)
     if "exported-program" in options:
         return
