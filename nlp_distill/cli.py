@@ -33,7 +33,9 @@ from nlp_distill.options import (
     add_general_options,
     add_hand_over_options,
     add_hub_options,
+    add_invert_options,
     add_mt_dnn_options,
+    add_record_options,
     add_sentence_options,
     add_serve_options,
     add_spacy_options,
@@ -60,6 +62,8 @@ Distil a fine-tuned BERT into a student ten to a hundred times cheaper, with the
   nlp-distill distill bam           teachers of single tasks -> one multi-task model (BAM)
   nlp-distill distill tagger        a fine-tuned tagger (NER, parts of speech) -> a smaller one
   nlp-distill distill spacy         BERT -> a spaCy text classifier, with and without the teacher
+  nlp-distill record                what the teacher makes of training rows that cannot be kept (Lopes et al. 2017)
+  nlp-distill invert                texts for a student, from a teacher and that record alone
   nlp-distill hand-over             a labelled transfer set for spaCy, fastText or scikit-learn
   nlp-distill fit                   a student for a budget: measure shapes, distil the first that can do it
   nlp-distill compress              a student made smaller, step by step, with what each step costs
@@ -280,6 +284,14 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "hand-over", "a labelled transfer set for spaCy, fastText or scikit-learn", False
     )
     add_hand_over_options(hand_over)
+
+    record = _add(
+        commands, "record", "what a teacher makes of training rows, to distil it later without them", False
+    )
+    add_record_options(record)
+
+    invert = _add(commands, "invert", "texts for a student, from a teacher and its record", False)
+    add_invert_options(invert)
 
     fit = _add(commands, "fit", "a student for a budget of time, size and score", True, epilog=FIT_EPILOG)
     add_data_options(fit)

@@ -41,6 +41,8 @@ BAM = f"nlp-distill distill bam {SUITE}"
 OWN_SUITE = "nlp-distill distill bam --encoder {encoder} --output {tmp}/out --max-length 32 --suite"
 FIT = f"nlp-distill fit {DATA} --teacher {{teacher}} --output {{tmp}}/out --max-length 32 --latency-ms 5"
 SERVE = "nlp-distill serve --port 0"
+RECORD = f"nlp-distill record {DATA} --teacher {{teacher}} --output {{tmp}}/out"
+INVERT = "nlp-distill invert --teacher {teacher} --output {tmp}/out --record"
 TAG_WORDS = (
     "nlp-distill finetune-tagger --model {encoder} --output {tmp}/out --max-length 32 --num-train-epochs 1"
 )
@@ -153,6 +155,26 @@ CASES = {
     "augment: pairs from lines": (
         f"{AUGMENT} {{bad}}/good.csv --text-pair-column second --include-unlabelled {{bad}}/lines.txt",
         "lines.txt holds one text a line",
+    ),
+    # ---- without the training rows
+    "record: pairs": (f"{RECORD} --text-pair-column second", "is a task of pairs", "single texts"),
+    "record: longer than the teacher reads": (f"{RECORD} --max-length 4096", "max_length is 4096"),
+    "invert: no such record": (
+        f"{INVERT} {{bad}}/nowhere.safetensors",
+        "nowhere.safetensors",
+        "nlp-distill record",
+    ),
+    "invert: a table for a record": (f"{INVERT} {{bad}}/good.csv", "good.csv is no record of activations"),
+    "invert: weights for a record": (
+        f"{INVERT} {{teacher}}/model.safetensors",
+        "model.safetensors is no record of activations",
+    ),
+    "invert: a folder for a record": (f"{INVERT} {{teacher}}", "is no record of activations"),
+    "invert: no rows": (f"{INVERT} {{bad}}/good.csv --rows 0", "rows is 0"),
+    "invert: steps below none": (f"{INVERT} {{bad}}/good.csv --steps -1", "steps is -1"),
+    "invert: a rate that is no number": (
+        f"{INVERT} {{bad}}/good.csv --search-rate nan",
+        "learning_rate is nan",
     ),
     # ---- labels
     "finetune: labels missing here and there": (

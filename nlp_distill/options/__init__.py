@@ -1,5 +1,6 @@
 """The options of every command, by what they belong to. Nothing heavy is imported here."""
 
+from nlp_distill.options.data_free import add_invert_options, add_record_options
 from nlp_distill.options.multitask import add_bam_options, add_mt_dnn_options, add_suite_options
 from nlp_distill.options.shared import (
     add_common_options,
@@ -38,7 +39,9 @@ __all__ = [
     "add_general_options",
     "add_hand_over_options",
     "add_hub_options",
+    "add_invert_options",
     "add_mt_dnn_options",
+    "add_record_options",
     "add_sentence_options",
     "add_serve_options",
     "add_spacy_options",

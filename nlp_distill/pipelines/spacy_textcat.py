@@ -31,7 +31,7 @@ from nlp_distill.pipelines.scoring import (
     score_teacher,
     time_models,
 )
-from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, make_transfer_set
+from nlp_distill.pipelines.transfer import label_transfer_set, labelled_file, list_scored, make_transfer_set
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.spacy_docs import LANGUAGE, import_spacy, make_blank
 from nlp_distill.stages import CHECKPOINTS, run_stage
@@ -245,7 +245,7 @@ class _Stages:
             "student": {"architecture": config.architecture, "language": config.language},
             "spacy": import_spacy().__version__,
             "training": dataclasses.asdict(training),
-            "data": {split: self.prints[split] for split in ("train", "validation", "test")},
+            "data": {split: self.prints[split] for split in ("train", *list_scored(self.data))},
             # Of both: the student without the teacher is compared with its logits.
             "teacher": describe_teacher(self.teacher, self.tokenizer, config.max_length),
             "seed": seed,
