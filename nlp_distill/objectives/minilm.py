@@ -12,6 +12,7 @@ from nlp_distill.internals import read_attention_width
 from nlp_distill.limits import check_whole
 from nlp_distill.losses import attention_distribution_loss, relation_loss, scale_scores
 from nlp_distill.objectives.objective import Objective, check_same_tokens, require_parts
+from nlp_distill.schedules import Schedule, value_at
 
 
 class MiniLM(Objective):
@@ -23,6 +24,7 @@ class MiniLM(Objective):
     Args:
         student: the student's config.
         teacher: the teacher's config.
+        weight: of both terms, a number or a schedule over progress. 1 in the paper.
 
     Raises:
         InputError: if the numbers of attention heads differ: ``MiniLMv2`` is for that; at a batch, for a teacher that
@@ -31,8 +33,9 @@ class MiniLM(Objective):
 
     needs = frozenset({"queries", "keys", "values"})
 
-    def __init__(self, student: PreTrainedConfig, teacher: PreTrainedConfig):
+    def __init__(self, student: PreTrainedConfig, teacher: PreTrainedConfig, weight: float | Schedule = 1.0):
         super().__init__()
+        self.weight = weight
         if student.num_attention_heads != teacher.num_attention_heads:
             raise InputError(
                 f"MiniLM compares attention head by head, but the student has {student.num_attention_heads} heads and "
@@ -45,9 +48,10 @@ class MiniLM(Objective):
         mask = batch["attention_mask"]
         own, other = (scale_scores(side["queries"][-1], side["keys"][-1]) for side in sides)
         own_values, other_values = (scale_scores(side["values"][-1], side["values"][-1]) for side in sides)
+        weight = value_at(self.weight, progress)
         return {
-            "attention": attention_distribution_loss(own, other, mask),
-            "values": attention_distribution_loss(own_values, other_values, mask),
+            "attention": weight * attention_distribution_loss(own, other, mask),
+            "values": weight * attention_distribution_loss(own_values, other_values, mask),
         }
 
 
@@ -64,6 +68,7 @@ class MiniLMv2(Objective):
             16 numbers each; here as many as the teacher has heads by default.
         teacher_layer: the layer to learn from, 1 to N; default the last. The paper takes an upper middle layer of
             large teachers (21 of 24) and the last of base ones (section 4.1).
+        weight: of all terms, a number or a schedule over progress. 1 in the paper.
 
     Raises:
         InputError: for relation heads that do not divide both widths, or a layer out of range; at a batch, for a
@@ -78,8 +83,10 @@ class MiniLMv2(Objective):
         teacher: PreTrainedConfig,
         relation_heads: int | None = None,
         teacher_layer: int | None = None,
+        weight: float | Schedule = 1.0,
     ):
         super().__init__()
+        self.weight = weight
         self.relation_heads = teacher.num_attention_heads if relation_heads is None else relation_heads
         self.teacher_layer = teacher.num_hidden_layers if teacher_layer is None else teacher_layer
         check_relation_heads(student, teacher, self.relation_heads)
@@ -89,8 +96,10 @@ class MiniLMv2(Objective):
         teacher = require_parts(teacher_outputs, self.needs, "MiniLMv2")
         check_same_tokens(batch, "MiniLMv2")
         mask = batch["attention_mask"]
+        weight = value_at(self.weight, progress)
         return {
-            kind: relation_loss(
+            kind: weight
+            * relation_loss(
                 student_outputs[kind][-1], teacher[kind][self.teacher_layer - 1], mask, self.relation_heads
             )
             for kind in ("queries", "keys", "values")

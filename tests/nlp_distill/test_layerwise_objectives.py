@@ -344,3 +344,14 @@ def test_minilm_two_learns_from_the_layer_that_is_named(student, teacher, batch)
         InputError, match="relation_heads is 3, which does not divide the student's width of 16"
     ):
         MiniLMv2(student.config, teacher.config, 3)
+
+
+@pytest.mark.parametrize("method", [MiniLM, MiniLMv2])
+def test_the_terms_of_minilm_have_a_weight_which_may_change(method, make_bert, teacher, batch):
+    student = make_bert(seed=5, num_attention_heads=4)
+    plain = evaluate(method(student.config, teacher.config), student, teacher, batch)
+    weighted = method(student.config, teacher.config, weight=lambda progress: 3.0 - progress)
+    terms = weighted(run(student, batch), run(teacher, batch), batch, 0.5)
+    assert set(terms) == set(plain)
+    for name, term in terms.items():
+        assert term.item() == pytest.approx(2.5 * plain[name].item(), rel=1e-5)
