@@ -11,6 +11,7 @@ task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scr
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -131,13 +132,24 @@ def render_tables(tasks: Results) -> str:
 
 
 def keep_teachers(methods: Methods) -> Methods:
-    """The methods of a table, without teachers of seeds that no student in it has: nobody there learnt from them.
+    """The methods of a table, without teachers from whom no student in it learnt.
 
-    All teachers stay where no student has the seed of one.
+    A teacher is known by the folder that its command made and a student's command names; where none is named, by a seed
+    that some student has. All teachers stay where neither leaves one.
     """
-    seeds = {entry["seed"] for name, entries in methods.items() if name != "teacher" for entry in entries}
-    kept = [entry for entry in methods.get("teacher", []) if entry["seed"] in seeds]
+    teachers = methods.get("teacher", [])
+    students = [entry for name, entries in methods.items() if name != "teacher" for entry in entries]
+    named = {_read_option(entry, "--teacher") for entry in students} - {None}
+    seeds = {entry["seed"] for entry in students}
+    kept = [entry for entry in teachers if _read_option(entry, "--output") in named]
+    kept = kept or [entry for entry in teachers if entry["seed"] in seeds]
     return methods | {"teacher": kept} if kept else methods
+
+
+def _read_option(entry: dict[str, Any], option: str) -> str | None:
+    """The value of an option in the command that made a result; ``None`` where it has none."""
+    words = shlex.split(entry.get("command", ""))
+    return words[words.index(option) + 1] if option in words else None
 
 
 def _keep_family(family: str, tasks: Results) -> Results:

@@ -326,3 +326,17 @@ def test_teachers_from_whom_no_student_of_the_table_learnt_are_left_out(render, 
     assert one_task == ["80.0", "0 |"]  # the BiLSTM has seed 0 alone
     assert several == ["70.0", "0, 1 |"]
     assert all_tasks == ["80.0", "1 (0) |"]  # only teacher 0 has all tasks
+
+
+def test_teachers_are_known_by_the_folders_that_students_name(render, tmp_path):
+    for seed, score in [(0, 0.9), (1, 0.8), (2, 0.1)]:
+        publish(tmp_path, "teacher", "mrpc", seed, score, 9, command=f"nlp-distill finetune --output t{seed}")
+    for seed in (0, 1, 2):
+        command = f"nlp-distill distill bilstm --teacher t{min(seed, 1)} --seeds {seed}"
+        publish(tmp_path, "bilstm_distilled", "mrpc", seed, 0.7, 3, command=command)
+    [line] = [
+        line
+        for line in render.render_tables(render.read_results(tmp_path)).splitlines()
+        if line.startswith("| teacher")
+    ]
+    assert "85.0 (80.0–90.0)" in line and line.endswith("| 0, 1 |")
