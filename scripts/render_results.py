@@ -5,7 +5,7 @@
 
 Every file is one trained model, ``scripts/results/<method>/<task>/<seed>.json``; a row of a table is one method on one
 task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured;
-``scripts/pages/<block>.json`` is the ``fit.json`` or ``compress.json`` of one run.
+``scripts/compressions/tweets.json`` is the ``compress.json`` of one run.
 """
 
 import argparse
@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: begin, rendered by scripts/render_results.py -->", "<!-- results: end -->"
 COMPARE_BEGIN = "<!-- compare: begin, rendered by scripts/render_results.py -->"
 COMPARE_END = "<!-- compare: end -->"
-PAGES = ("fit", "compress")  # a block of the README each, as its command writes it
+COMPRESS_BEGIN = "<!-- compress: begin, rendered by scripts/render_results.py -->"
+COMPRESS_END = "<!-- compress: end -->"
 ORDER = (
     "teacher",
     "bilstm_without_teacher",
@@ -407,13 +408,11 @@ def render_comparison(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def render_page(block: str, path: Path) -> str:
-    """The page of one run of ``nlp-distill fit`` or ``compress`` as the command wrote it, its title left out."""
+def render_compression(path: Path) -> str:
+    """The page of one run of ``nlp-distill compress`` as the command wrote it, its title left out."""
     from nlp_distill.pipelines.compress_report import render_compression
-    from nlp_distill.pipelines.fit_report import render_report
 
-    results = json.loads(path.read_text(encoding="utf-8"))
-    page = {"fit": render_report, "compress": render_compression}[block](results)
+    page = render_compression(json.loads(path.read_text(encoding="utf-8")))
     return page.partition("\n")[2].strip()
 
 
@@ -444,13 +443,9 @@ def main() -> int:
         new = replace_block(
             new, render_comparisons(ROOT / "scripts" / "comparisons"), COMPARE_BEGIN, COMPARE_END
         )
-    for block in PAGES:
-        begin, end = (
-            f"<!-- {block}: {edge} -->" for edge in ("begin, rendered by scripts/render_results.py", "end")
-        )
-        if begin in new:
-            page = render_page(block, ROOT / "scripts" / "pages" / f"{block}.json")
-            new = replace_block(new, page, begin, end)
+    if COMPRESS_BEGIN in new:
+        page = render_compression(ROOT / "scripts" / "compressions" / "tweets.json")
+        new = replace_block(new, page, COMPRESS_BEGIN, COMPRESS_END)
     if options.check:
         print(
             "README.md is up to date"

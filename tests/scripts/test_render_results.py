@@ -340,3 +340,14 @@ def test_teachers_are_known_by_the_folders_that_students_name(render, tmp_path):
         if line.startswith("| teacher")
     ]
     assert "85.0 (80.0–90.0)" in line and line.endswith("| 0, 1 |")
+
+
+def test_the_readme_holds_the_compression_as_its_command_printed_it(render):
+    path = ROOT / "scripts" / "compressions" / "tweets.json"
+    results, readme = json.loads(path.read_text()), (ROOT / "README.md").read_text(encoding="utf-8")
+    models = results["models"]
+    assert results["command"].startswith("nlp-distill compress ") and results["versions"]["torch"]
+    assert models["start"]["bytes"] > 7 * models["quantize"]["bytes"]
+    for entry in models.values():
+        assert 0.5 < entry["score"] < 1 and f"{entry['score']:.4f}" in readme
+    assert render.render_compression(path) in readme
