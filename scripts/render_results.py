@@ -410,9 +410,9 @@ def render_comparison(report: dict[str, Any]) -> str:
 
 def render_compression(path: Path) -> str:
     """The page of one run of ``nlp-distill compress`` as the command wrote it, its title left out."""
-    from nlp_distill.pipelines.compress_report import render_compression
+    from nlp_distill.pipelines.compress_report import render_compression as render
 
-    page = render_compression(json.loads(path.read_text(encoding="utf-8")))
+    page = render(json.loads(path.read_text(encoding="utf-8")))
     return page.partition("\n")[2].strip()
 
 
