@@ -26,6 +26,7 @@ makes as many of each; the records of all layers and the spectral ones are not h
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,31 +223,36 @@ class Inverter:
         """
         ids, is_free = self._begin(lengths, generator)
         mask = (torch.arange(ids.shape[1]) < (is_free.sum(1) + len(self.frame.after) + 1)[:, None]).long()
-        inputs = {"attention_mask": mask.to(wanted.device)}
-        ids, is_free = ids.to(wanted.device), is_free.to(wanted.device)
+        ids, is_free, mask = (part.to(wanted.device) for part in (ids, is_free, mask))
         free = self.embeddings[ids[is_free]].clone().requires_grad_()
         optimizer = torch.optim.Adam([free], lr=self.step_size)
-        first = best = None
-        best_ids = ids.clone()
+        best, best_ids = wanted.new_full((len(lengths),), math.inf), ids.clone()
         for step in range(self.steps + 1):
-            read = ids.clone()
-            read[is_free] = self._find_nearest(free.detach())
-            embedded = self.embeddings[read]
-            embedded[is_free] = free + (embedded[is_free] - free.detach())
-            top = read_top_layer(self.encoder, inputs | {"inputs_embeds": embedded})
+            read, embedded = self._read(ids, is_free, free)
+            top = read_top_layer(self.encoder, {"inputs_embeds": embedded, "attention_mask": mask})
             distances = (top - wanted).square().mean(dim=-1)
             found = distances.detach()
-            is_better = torch.ones_like(found, dtype=torch.bool) if best is None else found < best
-            best = found if best is None else torch.minimum(best, found)
-            first = found if first is None else first
-            best_ids[is_better] = read[is_better]
+            if step == 0:
+                first = found
+            is_better = found < best
+            best, best_ids[is_better] = torch.where(is_better, found, best), read[is_better]
             if step < self.steps:
                 optimizer.zero_grad()
                 distances.sum().backward()
                 optimizer.step()
-        rows = [row[own].tolist() for row, own in zip(best_ids, is_free, strict=True)]
-        assert first is not None and best is not None
-        return rows, first, best
+        return [row[own].tolist() for row, own in zip(best_ids, is_free, strict=True)], first, best
+
+    def _read(self, ids: Tensor, is_free: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+        """The pieces nearest to the free vectors, in their places among ``ids``, and what the teacher reads of them.
+
+        Returns:
+            Ids, (rows, seq), and embeddings, (rows, seq, embedding size), whose gradient is that of ``free``.
+        """
+        read = ids.clone()
+        read[is_free] = self._find_nearest(free.detach())
+        embedded = self.embeddings[read]
+        embedded[is_free] = free + (embedded[is_free] - free.detach())
+        return read, embedded
 
     def _begin(self, lengths: Sequence[int], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Random pieces in their frame, (rows, seq), and where they are."""

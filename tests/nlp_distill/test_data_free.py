@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill.activation_records import RIDGE, ActivationRecord, ActivationSums, Frame, Inverter
@@ -166,6 +166,35 @@ def test_the_search_comes_nearer_and_says_how_near(make_bert, tokenizer):
             top = teacher.base_model(ids).last_hidden_state[0, 0]
         nearest = (wanted - top).square().mean(dim=-1).min().item()
         assert said == pytest.approx(nearest, rel=1e-3, abs=1e-6)
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("roberta", SMALL),
+        ("electra", SMALL | {"embedding_size": 8}),
+        ("distilbert", {"dim": 16, "n_heads": 2}),
+    ],
+)
+def test_other_families_are_searched_too(kind, more, tokenizer):
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, initializer_range=0.2, **more
+    )
+    torch.manual_seed(0)
+    teacher = AutoModelForSequenceClassification.from_config(config).eval().requires_grad_(False)
+    frame = Frame.of(tokenizer)
+    inverter = Inverter(teacher, frame, tokenizer.pad_token_id, 10, 1.0)
+    wanted = 3 * torch.randn(2, 16)
+    rows, first, best = inverter.invert(wanted, [4, 2], np.random.default_rng(0))
+    assert (best < first).all()
+    for row, goal, said in zip(rows, wanted, best.tolist(), strict=True):
+        with torch.no_grad():
+            ids = torch.tensor([[*frame.before, *row, *frame.after]])
+            top = teacher.base_model(ids).last_hidden_state[0, 0]
+        assert said == pytest.approx((goal - top).square().mean().item(), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
