@@ -228,8 +228,13 @@ def _count_seeds(row: str, tasks: Results) -> str:
     seeds = {tuple(entry["seed"] for entry in tasks[task][row]) for task in AVERAGED}
     numbers = sorted(len(found) for found in seeds)
     if len(seeds) > 1:
-        return f"{numbers[0]}–{numbers[-1]} a task" if numbers[0] < numbers[-1] else f"{numbers[0]} a task"
+        return _count_a_task(numbers)
     return f"{numbers[0]} ({', '.join(map(str, min(seeds)))})"
+
+
+def _count_a_task(numbers: list[int]) -> str:
+    """How many seeds the tasks have, of sorted numbers: from the fewest to the most."""
+    return f"{numbers[0]}–{numbers[-1]} a task" if numbers[0] < numbers[-1] else f"{numbers[0]} a task"
 
 
 def find_family(method: str) -> str | None:
@@ -268,7 +273,7 @@ def render_family(family: str, tasks: Results) -> str:
         cells += _compare_averages(columns, found, means["teacher"])
         seeds = {tuple(entry["seed"] for entry in tasks[task][row]) for task in columns if row in tasks[task]}
         numbers = sorted(len(found) for found in seeds)
-        shown = f"{numbers[0]}–{numbers[-1]} a task" if len(seeds) > 1 else ", ".join(map(str, min(seeds)))
+        shown = _count_a_task(numbers) if len(seeds) > 1 else ", ".join(map(str, min(seeds)))
         title = TITLES.get(row) or PARTS.get(row.removeprefix(family), row)
         lines.append(f"| {title} | " + " | ".join([*cells, shown]) + " |")
     return "\n".join(lines)
