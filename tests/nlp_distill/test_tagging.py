@@ -1,6 +1,7 @@
 """Taggers: tokens as rows, sentences and their tags, scores by hand, the pipeline, and the exported model."""
 
 import json
+from pathlib import Path
 import subprocess
 import sys
 
@@ -577,7 +578,10 @@ def test_an_exported_tagger_gives_the_same_tags(options, run_cli, tagger_folder,
     parity = json.loads((output / "parity.json").read_text())["parity"]
     quantised = "--quantize" in options
     # Processors without VNNI add products of int8 two by two in 16 bits, which saturates: less exact than elsewhere.
-    assert parity["rows"] == 100 and parity["max_abs_difference"] < (4.0 if quantised else 1e-4)
+    processor = Path("/proc/cpuinfo")
+    is_exact = not processor.exists() or "vnni" in processor.read_text()
+    assert parity["rows"] == 100
+    assert parity["max_abs_difference"] < ((2.0 if is_exact else 4.0) if quantised else 1e-4)
     assert parity["argmax_agreement"] > (0.95 if quantised else 0.9999)
     if "exported-program" in options:
         return
