@@ -1,9 +1,9 @@
 """Taggers: tokens as rows, sentences and their tags, scores by hand, the pipeline, and the exported model."""
 
 import json
-from pathlib import Path
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
