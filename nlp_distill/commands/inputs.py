@@ -114,7 +114,9 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
             raise InputError(
                 f"unknown option {option}; --help lists ours, and any field of TrainingArguments can be given"
             )
-    parser = HfArgumentParser(TrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
+    parser = HfArgumentParser(TrainingArguments, exit_on_error=False, conflict_handler="resolve")  # type: ignore[arg-type]
+    # The Trainer takes several trackers, the parser that is made from its fields only one.
+    parser.add_argument("--report_to", "--report-to", nargs="+")
     try:
         parsed, left = parser.parse_known_args(["--output_dir", "unused", *tokens])
         if left:
@@ -134,6 +136,8 @@ def _check_training_values(given: Mapping[str, Any]) -> None:
                 f"{name} is a secret, and result files and model cards hold the command; leave it out, and set "
                 "HF_TOKEN in the environment instead"
             )
+        if name == "report_to" and len(value) > 1 and {"none", "all"} & set(value):
+            raise InputError(f"report_to is {' '.join(value)}; give none, all, or the names of trackers")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} is {value}; it must be a finite number")
     for pair in (given.get("optim_args") or "").split(","):

@@ -129,9 +129,17 @@ def test_training_arguments_left_out_are_left_out() -> None:
     assert parse_training_arguments(["--learning_rate=1"]) == {"learning_rate": 1.0}
 
 
+def test_several_trackers_are_named_in_one_option() -> None:
+    parsed = parse_training_arguments(["--report-to", "wandb", "trackio", "--seed", "3"])
+    assert parsed == {"report_to": ["wandb", "trackio"], "seed": 3}
+    assert parse_training_arguments(["--report_to=none"]) == {"report_to": ["none"]}
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
+        (["--report-to"], "expected at least one argument"),
+        (["--report-to", "wandb", "none"], "report_to is wandb none; give none, all, or the names of trackers"),
         (["--learning-rat", "1"], "unknown option --learning-rat;"),
         (["--learning-rate", "fast"], "invalid float value: 'fast'"),
         (["--learning-rate"], "expected one argument"),

@@ -42,15 +42,24 @@ def test_tensorboard_has_the_scores_after_the_run(fine_tune, tmp_path):
 def test_a_tracker_sees_the_terms_of_the_objective_of_every_student(distill, monkeypatch, tmp_path):
     from transformers import TrainerCallback
 
-    runs = {}
+    runs, others = {}, {}
 
     class Tracker(TrainerCallback):
+        told = runs
+
         def on_log(self, args, state, control, logs=None, **rest):
-            runs.setdefault(args.run_name, []).append(logs)
+            self.told.setdefault(args.run_name, []).append(logs)
+
+    class Other(Tracker):
+        told = others
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "trackio", Tracker)
-    monkeypatch.setattr("nlp_distill.training.get_available_reporting_integrations", lambda: ["trackio"])
-    assert distill(tmp_path / "run", "--report-to", "trackio", "--logging-steps", 1) == 0
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", Other)
+    monkeypatch.setattr(
+        "nlp_distill.training.get_available_reporting_integrations", lambda: ["trackio", "mlflow"]
+    )
+    assert distill(tmp_path / "run", "--report-to", "trackio", "mlflow", "--logging-steps", 1) == 0
+    assert set(others) == set(runs)
     assert set(runs) == {"student-seed0", "student_without_teacher-seed0"}
     assert {"loss", "learning_rate", "logit_regression"} <= set(runs["student-seed0"][0])
     assert any("eval_score" in logs for logs in runs["student_without_teacher-seed0"])
