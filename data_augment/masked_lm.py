@@ -54,6 +54,25 @@ def check_has_head(name: str | Path, missing_keys: Iterable[str], instead: str) 
         )
 
 
+def find_whole_words(tokenizer: Any) -> dict[str, int]:
+    """The replaceable words that are one piece of a tokenizer's vocabulary, and their numbers.
+
+    WordPiece vocabularies mark pieces inside a word (``##ing``), which are no letters; byte-level BPE and SentencePiece
+    ones mark pieces at the start of one (``Ġmovie``, ``▁movie``), and the others are fragments.
+    """
+    marks = (
+        () if type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel") else ("Ġ", "▁")
+    )
+    whole = {}
+    for piece, number in tokenizer.get_vocab().items():
+        if marks and not piece.startswith(marks):
+            continue
+        word = tokenizer.convert_tokens_to_string([piece]).strip() if marks else piece
+        if is_replaceable(word):
+            whole[word] = number
+    return whole
+
+
 class MaskedLMCandidates:
     """The K most likely words of a masked language model, and GloVe's neighbours where a word has several pieces.
 
@@ -70,14 +89,16 @@ class MaskedLMCandidates:
         self._tokenizer = tokenizer
         self._fallback = fallback
         self._k = k
-        whole = {word: number for word, number in tokenizer.get_vocab().items() if is_replaceable(word)}
+        whole = find_whole_words(tokenizer)
         self._whole_words = sorted(whole)
         self._whole_ids = np.array([whole[word] for word in self._whole_words], dtype=np.int64)
         if len(self._whole_ids) <= k:
             raise InputError(
                 f"the masked language model's vocabulary has {len(self._whole_ids)} whole words, too few for {k} "
-                "candidates a word; take a model with a word-piece vocabulary such as BERT's"
+                "candidates a word; take a model with a larger vocabulary, such as BERT's or RoBERTa's"
             )
+        longest = (getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length)
+        self._limit = min(limit for limit in longest if limit is not None)
         self._shift = 0
         self.name = f"{k} likeliest of {type(model).__name__}, {fallback.name} for words of several pieces"
 
@@ -127,14 +148,16 @@ class MaskedLMCandidates:
 
     def _mask_words(self, texts: Sequence[Sequence[str]]) -> Iterator[_Masked]:
         """Every word of one piece, masked in its text, with the text behind it; too long texts are left out."""
-        tokenizer, limit = self._tokenizer, getattr(self._model.config, "max_position_embeddings", None)
+        tokenizer = self._tokenizer
         start, end, mask = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id
         place = 0
         for text in texts:
-            pieces = tokenizer(list(text), add_special_tokens=False)["input_ids"]
+            # With a space before it, for vocabularies in which the start of a word is a piece's first character.
+            spaced = [f" {word}" for word in text]
+            pieces = tokenizer(spaced, add_special_tokens=False)["input_ids"]
             flat = [piece for word in pieces for piece in word]
             first = len(flat) + 2
-            fits = limit is None or first + len(flat) + 1 <= limit
+            fits = first + len(flat) + 1 <= self._limit
             position = 1
             for word, own in zip(text, pieces, strict=True):
                 if fits and len(own) == 1 and is_replaceable(word):

@@ -116,6 +116,12 @@ def open_csv(path: Path) -> OpenFile:
             except StopIteration:
                 return
             except csv.Error as error:
+                # All lines behind such a quote are in this one row: too many to skip.
+                if "unexpected end" in str(error):
+                    raise InputError(
+                        f"{path}: a quote that opens on line {line}, or in the row that starts there, is never "
+                        "closed; close it, or write a quote that is part of a text twice"
+                    ) from None
                 record = Record(line, problem=f"it is not valid csv ({error})")
             if broken_lines:
                 broken_lines.clear()

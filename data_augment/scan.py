@@ -22,6 +22,7 @@ from data_augment.sources import Source, SourceReader
 from data_augment.spool import TokenSpool
 from data_augment.tag_counts import TagTable
 from data_augment.texts import Texts
+from data_augment.writers import check_booleans
 
 BLOCK_ROWS = 1024
 BLOCK_WORDS = 400_000  # words in the variants of a block, about: bounds its memory whatever n_iter is
@@ -162,19 +163,33 @@ def _hash_labels(rows: Iterable[Row], column: str | None) -> np.ndarray:
 
 
 def _check_ids(ids: np.ndarray, sources: Sequence[Source], iterations: Sequence[int]) -> None:
-    """Raise if two rows have one id, naming the second; rows are read once more to find its name."""
+    """Raise if two rows have one id, naming where they are; rows are read once more to find its name."""
     firsts = find_first_occurrences(ids)
     repeated = np.flatnonzero(firsts != np.arange(len(firsts)))
     if not len(repeated):
         return
-    wanted = int(repeated[0])
+    first, wanted = int(firsts[repeated[0]]), int(repeated[0])
+    owner = ""
     for position, source in enumerate(sources):
         for block in read_blocks(source, is_unlabelled=position > 0, n_iter=iterations[position]):
+            if 0 <= first < len(block.ids):
+                owner = source.name
             if wanted < len(block.ids):
-                raise InputError(
-                    f"{source.name}: the id {block.ids[wanted]!r} occurs twice; ids must be unique"
-                )
-            wanted -= len(block.ids)
+                if owner == source.name:
+                    said = f"{owner}: the id {block.ids[wanted]!r} occurs twice; ids must be unique"
+                else:
+                    said = (
+                        f"the id {block.ids[wanted]!r} is in {owner} (the number of its row, where it has no ids) "
+                        f"and in {source.name}; rename the ids of one of them"
+                    )
+                raise InputError(said)
+            first, wanted = first - len(block.ids), wanted - len(block.ids)
+
+
+def _as_plain(kind: pa.DataType) -> pa.DataType:
+    """The type without a view, of which Arrow cannot take rows."""
+    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return views.get(kind, kind)
 
 
 class _ColumnTypes:
@@ -186,7 +201,7 @@ class _ColumnTypes:
         self._others = [column for column in source.columns if column not in strings]
         self._found: dict[str, pa.DataType] = dict.fromkeys(self._others, pa.null())
         if source.schema is not None:
-            self._found = {column: source.schema.field(column).type for column in self._others}
+            self._found = {column: _as_plain(source.schema.field(column).type) for column in self._others}
 
     def look_at(self, rows: Sequence[Row]) -> None:
         """Widen the types so that they hold the values of ``rows`` too."""
@@ -205,6 +220,7 @@ class _ColumnTypes:
                 raise InputError(
                     f"{self._source.name}: column {column!r} has values of no common type: {reason}"
                 ) from None
+        check_booleans(self._source.name, rows, pa.schema(self._found.items()))
 
     def make_schema(self) -> pa.Schema:
         """Input columns in their order, then ``id`` if the input has none, ``source_id`` and ``rules``."""

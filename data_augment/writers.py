@@ -196,6 +196,24 @@ TEXT_FORMATS = {".csv": _make_csv_format, ".tsv": _make_tsv_format, ".jsonl": _m
 OUTPUT_FORMATS = (*TEXT_FORMATS, ".parquet")
 
 
+def check_booleans(name: str, rows: Sequence[Mapping[str, Any]], schema: pyarrow.Schema) -> None:
+    """Refuse what Arrow would turn into 0.0 and 1.0 in silence.
+
+    Args:
+        name: of the file or rows, for the message.
+        rows: rows that were, or will be, converted.
+        schema: the types that they get; columns that are not in it are left alone.
+
+    Raises:
+        InputError: for a column of numbers that has a boolean.
+    """
+    for column, kind in zip(schema.names, schema.types, strict=True):
+        if str(kind) in ("float", "double") and any(isinstance(row.get(column), bool) for row in rows):
+            raise InputError(
+                f"{name}: rows cannot be written with one type a column: {column!r} has numbers and booleans"
+            )
+
+
 class _ParquetWriter:
     """Collects rows into row groups; without a schema, the first rows decide the types."""
 
@@ -233,16 +251,8 @@ class _ParquetWriter:
             raise InputError(
                 f"{self._path}: rows cannot be written with one type a column: {reason}"
             ) from None
-        self._check_booleans(rows, table.schema)
+        check_booleans(str(self._path), rows, table.schema)
         self._add_table(table)
-
-    def _check_booleans(self, rows: Sequence[Mapping[str, Any]], schema: pyarrow.Schema) -> None:
-        """Refuse what Arrow would turn into 0.0 and 1.0 in silence."""
-        for name, kind in zip(schema.names, schema.types, strict=True):
-            if str(kind) in ("float", "double") and any(isinstance(row[name], bool) for row in rows):
-                raise InputError(
-                    f"{self._path}: rows cannot be written with one type a column: {name!r} has numbers and booleans"
-                )
 
     def _add_table(self, table: pyarrow.Table) -> None:
         self._schema = self._schema or table.schema

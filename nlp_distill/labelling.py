@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from data_augment.rows import RowReader, read_rows
+from data_augment.writers import check_booleans
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
@@ -202,7 +203,8 @@ def fingerprint_labelling(
                     "texts must be strings"
                 )
         seen.add(hash(str(row["id"])))
-        digest.update(json.dumps([str(row["id"]), *(row[column] for column in text_columns)]).encode())
+        # Every column: the logits depend on the texts alone, but what is written has the others too.
+        digest.update(repr(list(row.items())).encode())
         rows += 1
     if len(seen) < rows:
         raise InputError(
@@ -330,8 +332,8 @@ def infer_schema(source: Rows, teachers: int) -> pa.Schema:
     columns = reader.schema
     if columns is None:
         try:
-            tables = (pa.Table.from_pylist(chunk) for chunk in iterate_chunks(reader, SHARD_ROWS))
-            columns = pa.unify_schemas([table.schema for table in tables], promote_options="permissive")
+            schemas = [_infer_types(source, chunk) for chunk in iterate_chunks(reader, SHARD_ROWS)]
+            columns = pa.unify_schemas(schemas, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(f"{source.path} mixes kinds of values in one column: {error}") from error
     fields = [
@@ -341,6 +343,12 @@ def infer_schema(source: Rows, teachers: int) -> pa.Schema:
     ]
     logits = pa.list_(pa.float32())
     return pa.schema([*fields, ("teacher_logits", logits if teachers == 1 else pa.list_(logits))])
+
+
+def _infer_types(source: Rows, rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    schema = pa.Table.from_pylist(list(rows)).schema
+    check_booleans(str(source.path), rows, schema)
+    return schema
 
 
 def summarise(summary: LabellingSummary) -> dict[str, Any]:

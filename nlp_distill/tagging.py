@@ -43,11 +43,15 @@ class Sentence:
     tags: tuple[str, ...] = ()
 
 
-def read_sentences(path: str | Path) -> list[Sentence]:
+def read_sentences(path: str | Path, tagged: bool = True) -> list[Sentence]:
     """Tagged sentences, from JSON lines (``.jsonl``: ``tokens`` and ``tags``) or columns as in CoNLL.
 
     In columns, a line is a word, any other columns, and its tag; an empty line ends a sentence. Columns stand between
     tabs where a line has any, so that words may hold spaces, and between spaces elsewhere.
+
+    Args:
+        path: the file.
+        tagged: whether the lines of a ``.jsonl`` file must have ``tags``; where not, they are not looked at.
 
     Raises:
         InputError: naming the line, for a word without a tag, other numbers of columns than before or of tags than
@@ -56,8 +60,9 @@ def read_sentences(path: str | Path) -> list[Sentence]:
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
-            read = _read_json if path.suffix == ".jsonl" else _read_columns
-            sentences = list(read(path, _read_lines(path, file)))
+            lines = _read_lines(path, file)
+            is_json = path.suffix == ".jsonl"
+            sentences = list(_read_json(path, lines, tagged) if is_json else _read_columns(path, lines))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InputError(f"cannot read {path}: {reason}") from error
@@ -121,13 +126,13 @@ def _split_columns(line: str) -> list[str]:
     return [column for column in line.split(" ") if column]
 
 
-def _read_json(path: Path, lines: Iterator[str]) -> Iterator[Sentence]:
+def _read_json(path: Path, lines: Iterator[str], tagged: bool) -> Iterator[Sentence]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            words, tags = row["tokens"], row["tags"]
+            words, tags = row["tokens"], row["tags"] if tagged else ["O"] * len(row["tokens"])
         except (ValueError, TypeError, KeyError, RecursionError):
             raise InputError(
                 f"line {number} of {path} is no JSON object with tokens and tags; give "

@@ -160,6 +160,11 @@ def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -
         raise InputError(
             f"the student's labels are {_show(student)} but the teacher's are {_show(teacher)}; they must be the "
             "same names (any order): fix id2label in one of the two configs, or take a teacher of this task"
+            + (
+                ", or name all classes with --labels where the rows lack one"
+                if set(student) < set(teacher)
+                else ""
+            )
         )
     return [teacher.index(label) for label in student]
 

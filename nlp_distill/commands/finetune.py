@@ -19,6 +19,7 @@ from nlp_distill.tasks import TaskData
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, score the reported split, write ``results.json`` and its page into the model's folder."""
     from nlp_distill.cards import render_teacher_card
+    from nlp_distill.pipelines.runs import warn_of_collapse
     from nlp_distill.results import check_unpublished
 
     rates = check_rates(options)
@@ -35,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
     result = finetune_at_rates(options, output, rates, train)
     if is_main_process():
         entry = score_teacher(options, data, output)
+        warn_of_collapse({"the teacher": entry})
         results = write_teacher(options, data, output, result, described, entry)
 
         def render(name: str) -> str:
@@ -156,6 +158,7 @@ def describe_inputs(config, model: str, data: TaskData) -> dict[str, Any]:
     inputs: dict[str, Any] = {
         "config": dataclasses.asdict(config) | {"model": model},
         "data": data.fingerprints(),
+        "labels": list(data.task.labels),
     }
     if weights := sorted(Path(config.model).glob("*.safetensors")):
         inputs["weights"] = [hash_file(file) for file in weights]

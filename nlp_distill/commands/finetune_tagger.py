@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     result = finetune_at_rates(options, output, rates, train)
     if is_main_process():
         entry = score_tagger(output, rows, **code)
-        warn_of_collapse({options.output: entry})
+        warn_of_collapse({"the teacher": entry})
         parts = {"labels_tokens": True, "cut_words": dict(rows.cut_words)}
         results = write_teacher(options, task, output, result, described, entry, parts)
 
@@ -72,7 +72,7 @@ def train_tagger(
     from nlp_distill.pipelines.finetune_tagger import finetune_tagger
 
     config = dataclasses.replace(config, training=training)
-    inputs = describe_inputs(config, options.model, data) | {"labels": list(rows.labels)}
+    inputs = describe_inputs(config, options.model, data)
     return run_stage(
         f"fine-tuning {options.model} on {data.task.name}",
         folder,

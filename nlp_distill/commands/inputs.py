@@ -24,13 +24,15 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     if getattr(options, "results_dir", None):
         make_folder(Path(options.results_dir))  # now, rather than when the work is done
     own_files = options.train_file is not None
-    if options.label_column and not own_files:
-        raise InputError("--label-column describes files of your own; add --train-file")
+    for option, value in (("--label-column", options.label_column), ("--labels", options.labels)):
+        if value and not own_files:
+            raise InputError(f"{option} describes files of your own; add --train-file")
     if options.select_on == "dev" and (own_files or options.task in (None, "tweets")):
         raise InputError(
             "--select-on dev is a habit with GLUE's splits; to select on rows of your own give --validation-file"
         )
-    given: dict[str, Any] = {"label_column": options.label_column} if options.label_column else {}
+    named = {"label_column": options.label_column, "labels": options.labels}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value}
     data = load_task(
         options.task,
         data_dir=options.data_dir,

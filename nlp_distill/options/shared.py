@@ -33,6 +33,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--text-pair-column", metavar="NAME")
     data.add_argument("--label-column", metavar="NAME")
     data.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="NAME",
+        help="of your own files: all classes, in order (default: those of train), where train may lack one",
+    )
+    data.add_argument(
         "--select-on",
         choices=["train", "dev"],
         default="train",

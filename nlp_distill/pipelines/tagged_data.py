@@ -128,8 +128,16 @@ def load_tagged_data(
 
 
 def _read_raw(path: Path) -> Iterator[Sentence]:
+    """Sentences without tags: the lines of a text file, or ``tokens`` of JSON lines."""
+    if path.suffix == ".jsonl":
+        yield from (Sentence(sentence.words) for sentence in read_sentences(path, tagged=False))
+        return
+    if path.suffix in (".csv", ".tsv", ".parquet", ".conll"):
+        raise InputError(
+            f"the unlabelled sentences are {path}; give a .txt file, a sentence a line, or .jsonl with tokens"
+        )
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}; give a text file, a sentence a line") from error
     yield from (Sentence(tuple(line.split())) for line in lines if line.split())

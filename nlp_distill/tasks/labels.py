@@ -10,6 +10,7 @@ from typing import Any
 from data_augment.errors import InputError
 
 _INTEGER = re.compile(r"[+-]?\d{1,100}")  # Python refuses to read integers of thousands of digits
+_MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})  # what tables have in place of a number
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MAX_CLASSES = 10_000  # more are no classes but ids, texts, or the numbers of a regression
 SHOWN = 8  # labels in a message
@@ -22,12 +23,14 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
 
     - all integers: classes, named by their number and put in its order (``0, 1`` or ``1, 2, 3, 4, 5``);
     - all numbers, with one or more that is written or typed as a float: a regression;
+    - a value that stands for a missing number (``n/a``, ``nan``, ``null``, ...) beside numbers is no label, and
+      :func:`parse_label` refuses its row;
     - anything else: classes named by the values, sorted.
 
     Raises:
         InputError: if there are fewer than two classes, or two different numbers for a regression; or too many classes.
     """
-    distinct = {_as_text(value) for value in values}
+    distinct = _drop_missing({_as_text(value) for value in values})
     if len(distinct) < 2:
         raise InputError(
             f"the label column holds {' '.join(distinct) or 'nothing'} alone; a task needs two or more"
@@ -75,6 +78,12 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
             return number
     more = f", ... ({len(labels):,} in all)" if len(labels) > SHOWN else ""
     raise InputError(f"has the label {text!r}; the task's labels are {', '.join(labels[:SHOWN])}{more}")
+
+
+def _drop_missing(distinct: set[str]) -> set[str]:
+    """Without what stands for a missing number, where all other values are numbers."""
+    present = {text for text in distinct if text.lower() not in _MISSING}
+    return present if present and all(_NUMBER.fullmatch(text) for text in present) else distinct
 
 
 def _as_text(value: Any) -> str:

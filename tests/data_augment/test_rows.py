@@ -108,6 +108,16 @@ def test_long_csv_values_are_read(tmp_path: Path) -> None:
     assert len(next(read_rows(tmp_path / "rows.csv"))["text"]) == 250_000
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_quote_that_is_never_closed_is_no_single_bad_row(tmp_path: Path, skip: bool) -> None:
+    lines = ["text,label", *(f"text {i},1" for i in range(50))]
+    lines[20] = '"text 19,1'
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    reader = read_rows(tmp_path / "rows.csv", skip_bad_rows=skip)
+    with pytest.raises(InputError, match="a quote that opens on line 21, .* is never closed"):
+        list(reader)
+
+
 def test_txt_is_one_text_a_line(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text("one text\nanother\x85text\n", encoding="utf-8")
     assert list(read_rows(tmp_path / "rows.txt")) == [{"text": "one text"}, {"text": "another\x85text"}]

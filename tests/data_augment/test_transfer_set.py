@@ -364,6 +364,7 @@ def test_a_text_that_tsv_cannot_hold_is_refused_by_row(tmp_path: Path) -> None:
         ([{"sentence": "one", "id": ""}], {}, "row 1: column 'id' is empty"),
         ([{"sentence": "one", "id": "a~3"}], {}, "row 1: id 'a~3' ends like that of an augmented copy"),
         ([{"sentence": "one", "id": "a"}, {"sentence": "b", "id": "a"}], {}, "the id 'a' occurs twice"),
+        ([{"sentence": "one", "x": 0.5}, {"sentence": "b", "x": True}], {}, "'x' has numbers and booleans"),
         ([{"sentence": "one"}], {"n_iter": -1}, "n_iter is -1"),
         ([{"sentence": "one"}], {"unlabelled_n_iter": -1}, "unlabelled_n_iter is -1"),
         ([{"sentence": "one"}], {"seed": -1}, "seed is -1"),
@@ -383,6 +384,35 @@ def test_wrong_input_is_one_clear_line_and_writes_nothing(
         write_transfer_set(rows, tmp_path / "out.jsonl", pos_tagger="textblob", **options)
     assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_id_in_two_files_is_said_to_be_in_both(tmp_path: Path) -> None:
+    first = write_jsonl(tmp_path / "first.jsonl", [{"sentence": "one"}, {"sentence": "two"}])
+    second = write_jsonl(tmp_path / "second.jsonl", [{"sentence": "three", "id": 2}])
+    with pytest.raises(
+        InputError, match=r"the id '2' is in .*first.jsonl \(the .* and in .*second.jsonl; rename"
+    ):
+        write_transfer_set(first, tmp_path / "out.jsonl", unlabelled=second, pos_tagger="textblob")
+
+
+def test_views_and_numbers_that_are_none_come_out_as_they_went_in(tmp_path: Path) -> None:
+    columns = {
+        "sentence": pa.array(["one two", "three"], pa.string_view()),
+        "source": pa.array(["web", None], pa.string_view()),
+        "blob": pa.array([b"x", b"y"], pa.binary_view()),
+        "scores": pa.array([[0.5, float("nan")], None], pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    options = {"rules": MASK_ALL, "n_iter": 1, "pos_tagger": "textblob"}
+    write_transfer_set(tmp_path / "rows.parquet", tmp_path / "out.parquet", **options)
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["sentence"], row["source"], row["blob"]) for row in rows] == [
+        ("one two", "web", b"x"),
+        ("[MASK] [MASK]", None, None),
+        ("three", None, b"y"),
+        ("[MASK]", None, None),
+    ]
+    assert str(rows[0]["scores"]) == "[0.5, nan]" and rows[2]["scores"] is None
 
 
 def test_txt_is_refused_for_pairs(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from data_augment import (
 )
 from data_augment.candidates import find_neighbours, is_replaceable
 from data_augment.cli import main
+from data_augment.masked_lm import find_whole_words
 
 WORDS = ["film", "movie", "story", "plot", "good", "great", "fine", "bad", "dull", "poor"]
 
@@ -309,6 +310,84 @@ def test_a_model_without_the_head_or_with_too_few_words_is_refused(
         MaskedLMCandidates.load(tmp_path / "bare", GloveCandidates(glove))
     with pytest.raises(InputError, match="whole words, too few for 500 candidates"):
         MaskedLMCandidates(masked_lm, tokenizer, GloveCandidates(glove), k=500)
+
+
+@pytest.fixture(params=["byte-level", "metaspace"])
+def pieces_that_start_words(request):
+    """A tokenizer as RoBERTa's or XLM-R's: the first piece of a word holds the space before it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    space = "Ġ" if request.param == "byte-level" else "▁"
+    words = ["good", "great", "film", "plot", "story", "dull"]
+    pieces = [
+        "<s>",
+        "</s>",
+        "<pad>",
+        "<mask>",
+        "<unk>",
+        *(f"{space}{word}" for word in words),
+        "lm",
+        "ry",
+        space,
+    ]
+    letters = sorted(set("".join(words)))
+    if request.param == "byte-level":
+        merges = []
+        for word in words:
+            done = space
+            for letter in word:
+                merges.append((done, letter))
+                done += letter
+                pieces += [done] if done not in pieces else []
+        vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*pieces, *letters]))}
+        backend = Tokenizer(models.BPE(vocabulary, merges))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+    else:
+        scores = [(piece, -1.0) for piece in pieces] + [(letter, -9.0) for letter in letters]
+        backend = Tokenizer(models.Unigram(scores, unk_id=4))
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        backend.decoder = decoders.Metaspace()
+    names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", model_max_length=38, **names)
+
+
+def test_pieces_that_start_words_are_words_and_fragments_are_not(
+    pieces_that_start_words, glove: Glove
+) -> None:
+    import torch
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    tokenizer = pieces_that_start_words
+    settings = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=40,
+        pad_token_id=2,
+        initializer_range=0.5,
+        **settings,
+    )
+    torch.manual_seed(0)
+    model = RobertaForMaskedLM(config).eval()
+    found = find_whole_words(tokenizer)
+    assert {"good", "great", "film", "plot", "story", "dull"} <= set(found) and "lm" not in found
+    source = MaskedLMCandidates(model, tokenizer, GloveCandidates(glove, 3), k=3)
+    [first, second] = propose(source, [["great", "film"]])
+
+    numbers = [found["great"], found["film"]]
+    for position, proposed in enumerate((first, second)):
+        masked = list(numbers)
+        masked[position] = tokenizer.mask_token_id
+        ids = [0, *masked, 1, *numbers, 1]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, 1 + position]
+        ranked = sorted(
+            (word for word in found if found[word] != numbers[position]), key=lambda w: -logits[found[w]]
+        )
+        assert proposed == ranked[:3]
+    # The positions of RoBERTa start behind the padding's: what its tokenizer says it reads holds.
+    assert propose(source, [["film"] * 18])[0] == naive_neighbours(glove, "film", 3)
 
 
 @pytest.mark.packaged

@@ -48,6 +48,8 @@ COMMANDS = [
 ]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
+SPLITS = ("train", "validation", "test")
+
 
 def run_process(*command: object, **settings) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -139,7 +141,10 @@ def test_several_trackers_are_named_in_one_option() -> None:
     ("tokens", "message"),
     [
         (["--report-to"], "expected at least one argument"),
-        (["--report-to", "wandb", "none"], "report_to is wandb none; give none, all, or the names of trackers"),
+        (
+            ["--report-to", "wandb", "none"],
+            "report_to is wandb none; give none, all, or the names of trackers",
+        ),
         (["--learning-rat", "1"], "unknown option --learning-rat;"),
         (["--learning-rate", "fast"], "invalid float value: 'fast'"),
         (["--learning-rate"], "expected one argument"),
@@ -268,6 +273,41 @@ def test_label_adds_logits_by_id_and_reuses_them(
 
     assert run_cli("label", *options) == 0
     assert "reused the logits of 2 rows" in capsys.readouterr().out
+
+
+def test_a_model_of_other_label_names_is_not_reused(fine_tune, own_files, tmp_path, capsys) -> None:
+    for split in ("train", "validation", "test"):
+        text = (own_files / f"{split}.csv").read_text(encoding="utf-8")
+        (tmp_path / f"{split}.csv").write_text(
+            text.replace(",negative", ",bad").replace(",positive", ",good")
+        )
+    assert fine_tune(tmp_path / "teacher") == 0
+    files = [part for split in SPLITS for part in (f"--{split}-file", tmp_path / f"{split}.csv")]
+    assert fine_tune(tmp_path / "teacher", *files) == 2
+    assert "labels" in capsys.readouterr().err.splitlines()[-1]
+    assert fine_tune(tmp_path / "teacher", *files, "--overwrite") == 0
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    assert list(config["id2label"].values()) == ["bad", "good"]
+
+
+def test_rows_that_lack_a_class_are_of_the_classes_that_are_named(
+    run_cli, fine_tune, own_files, tmp_path, capsys
+) -> None:
+    rows = (own_files / "train.csv").read_text(encoding="utf-8").splitlines()
+    three = [
+        row.replace(",negative,", ",awful,") if number % 4 == 1 else row for number, row in enumerate(rows)
+    ]
+    (tmp_path / "three.csv").write_text("\n".join(three))
+    fewer = [row for row in three if ",awful," not in row]
+    (tmp_path / "fewer.csv").write_text("\n".join(fewer))
+    columns = ["--text-column", "text", "--max-length", 32]
+    assert fine_tune(tmp_path / "teacher", "--train-file", tmp_path / "three.csv") == 0
+    given = ["evaluate", "--model", tmp_path / "teacher", "--train-file", tmp_path / "fewer.csv", *columns]
+    assert run_cli(*given) == 2
+    assert "name all classes with --labels where the rows lack one" in capsys.readouterr().err
+    assert run_cli(*given, "--labels", "awful", "negative", "positive") == 0
+    assert run_cli("evaluate", "--model", tmp_path / "teacher", "--labels", "a", "b", "--max-length", 32) == 2
+    assert "--labels describes files of your own" in capsys.readouterr().err
 
 
 def test_evaluate_compares_models_with_the_first(

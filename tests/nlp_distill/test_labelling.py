@@ -327,6 +327,24 @@ def test_a_result_of_other_inputs_is_refused_and_the_message_names_what_differs(
     assert output.read_bytes() != before
 
 
+def test_other_columns_that_changed_are_not_left_as_they_were(tmp_path, source, rows, teacher, tokenizer):
+    output = tmp_path / "labelled.parquet"
+    label_file(source, output, [(teacher, tokenizer)], ["text"], 64)
+    write(source, [row | {"label": "new", "weight": 2} for row in rows])
+    with pytest.raises(InputError, match="labelled with other inputs: the data"):
+        label_file(source, output, [(teacher, tokenizer)], ["text"], 64)
+    label_file(source, output, [(teacher, tokenizer)], ["text"], 64, overwrite=True)
+    table = pq.read_table(output)
+    assert set(table["label"].to_pylist()) == {"new"} and set(table["weight"].to_pylist()) == {2}
+
+
+def test_numbers_and_booleans_in_one_column_are_refused(tmp_path, rows, teacher, tokenizer):
+    mixed = [row | {"label": True if number == 3 else 0.5} for number, row in enumerate(rows)]
+    source = write(tmp_path / "rows.jsonl", mixed)
+    with pytest.raises(InputError, match="'label' has numbers and booleans"):
+        label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
+
+
 def test_another_tokenizer_is_another_teacher(tmp_path, source, teacher, tokenizer, other_tokenizer):
     assert hash_tokenizer(tokenizer) != hash_tokenizer(other_tokenizer)
     before = hash_tokenizer(tokenizer)

@@ -39,6 +39,15 @@ def test_one_collapsed_seed_is_enough_to_be_warned(capsys) -> None:
     assert "WARNING: student without teacher answers 'positive' to every test row" in error[0]
 
 
+def test_a_teacher_that_answers_every_row_alike_is_warned_of_when_it_is_made(
+    fine_tune, tmp_path, capsys
+) -> None:
+    assert fine_tune(tmp_path / "teacher", "--learning-rate", "1e-9") == 0
+    collapsed = json.loads((tmp_path / "teacher" / "results.json").read_text())["models"]["teacher"]
+    assert "collapsed_to" in collapsed
+    assert "WARNING: the teacher answers" in capsys.readouterr().err
+
+
 def read_transfer(output: Path) -> dict:
     return json.loads((output / "results.json").read_text())["transfer_set"]
 

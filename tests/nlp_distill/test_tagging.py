@@ -31,7 +31,7 @@ from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.objectives import HardLabels, Hints, LogitRegression, OverTokens, SoftTargets
 from nlp_distill.objectives.hard_labels import hard_label_loss
-from nlp_distill.pipelines.tagged_data import count_leaks
+from nlp_distill.pipelines.tagged_data import count_leaks, load_tagged_data
 from nlp_distill.students import Shape, student_from_teacher
 from nlp_distill.tagging import (
     Sentence,
@@ -486,6 +486,20 @@ def test_the_command_shows_teacher_student_and_the_student_without_it(distilled,
     assert "unlabelled" in capsys.readouterr().err
 
 
+def test_sentences_without_tags_are_lines_of_text_or_tokens_of_json(tagger_files, tmp_path):
+    (tmp_path / "raw.txt").write_text("one two\x85three\u2028four\r\n\nfive\n", encoding="utf-8")
+    (tmp_path / "raw.jsonl").write_text(
+        '{"tokens": ["New York", "is"]}\n{"tokens": ["here"], "tags": ["O"]}\n'
+    )
+    read = {}
+    for name in ("raw.txt", "raw.jsonl"):
+        files = tagger_files / "train.conll", None, tagger_files / "test.conll"
+        data = load_tagged_data("films", *files, tmp_path / name)
+        read[name] = [sentence.words for sentence in data.unlabelled]
+    assert read["raw.txt"] == [("one", "two", "three", "four"), ("five",)]
+    assert read["raw.jsonl"] == [("New York", "is"), ("here",)]
+
+
 def test_one_answer_to_all_and_held_out_sentences_are_warned_of(
     distilled, tagger_files, tagger_folder, tmp_path, capsys
 ):
@@ -535,6 +549,7 @@ def test_wrong_input_of_the_command_is_one_line(distilled, tagger_files, teacher
             unknown,
         ): "validation: sentence 1 ('good'): the tag 'B-NEW' is none of the model's",
         ("--unlabelled-file", tmp_path / "nowhere"): "cannot read",
+        ("--unlabelled-file", unknown): "give a .txt file, a sentence a line, or .jsonl with tokens",
         ("--max-length", 100): "reads at most 64 tokens",
     }
     for number, (options, said) in enumerate(cases.items()):

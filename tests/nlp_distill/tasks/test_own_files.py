@@ -90,6 +90,11 @@ def test_a_class_label_of_minus_one_is_no_label(tmp_path):
         (["nan", "inf"], ("inf", "nan")),
         ([True, False], ("False", "True")),
         (["1e400", "2"], ()),
+        (["0.5", "n/a", "1.5"], ()),
+        ([0, 1, float("nan")], ("0", "1")),
+        (["1", "NULL", "2"], ("1", "2")),
+        (["good", "n/a", "bad"], ("bad", "good", "n/a")),
+        (["0", "n/a", "x"], ("0", "n/a", "x")),
     ],
 )
 def test_what_label_values_mean(values, expected):
