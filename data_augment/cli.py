@@ -181,6 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> TransferSetSummary:
     from data_augment.transfer_set import write_transfer_set
 
+    if arguments.unlabelled_n_iter is not None and arguments.include_unlabelled is None:
+        raise InputError("--unlabelled-n-iter is given without --include-unlabelled; give both, or neither")
     rules, candidates = _choose_method(arguments)
     return write_transfer_set(
         arguments.input,
@@ -202,11 +204,22 @@ def _run(arguments: argparse.Namespace) -> TransferSetSummary:
     )
 
 
+OPTIONS_OF = {
+    "tang": ("p_mask", "p_pos", "p_ngram", "max_ngram"),
+    "tinybert": ("p_replace", "num_candidates", "mlm", "glove_file"),
+}
+
+
 def _choose_method(arguments: argparse.Namespace) -> tuple[list[Rule], CandidateSource | None]:
     """The rules, and where the candidates of word replacement come from."""
+    other = {"tang": "tinybert", "tinybert": "tang"}[arguments.method]
+    for name in OPTIONS_OF[other]:
+        if getattr(arguments, name) != build_parser().get_default(name):
+            option = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{option} belongs to --method {other}, and this is {arguments.method}; leave it out"
+            )
     if arguments.method == "tang":
-        if arguments.mlm or arguments.glove_file:
-            raise InputError("--mlm and --glove-file belong to --method tinybert; add it, or leave them out")
         rules = (
             MaskRule(arguments.p_mask),
             PosRule(arguments.p_pos),

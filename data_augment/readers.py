@@ -40,6 +40,7 @@ class OpenFile:
 
 
 NOT_UTF8 = "it is not UTF-8"
+CARRIAGE_RETURNS = "its lines end in carriage returns alone, as on old Macs; convert them to line feeds"
 LINE_END = "\n"
 
 
@@ -64,6 +65,8 @@ def _strip_line_end(line: str) -> str:
 def _check_header(path: Path, header: str | None) -> str:
     if header is None:
         raise InputError(f"{path}: its first line is not UTF-8; convert the file to UTF-8")
+    if "\r" in _strip_line_end(header).removesuffix("\r"):
+        raise InputError(f"{path}: {CARRIAGE_RETURNS}")
     return header
 
 
@@ -105,7 +108,8 @@ def open_csv(path: Path) -> OpenFile:
     try:
         columns = tuple(next(reader, ()))
     except csv.Error as error:
-        raise InputError(f"{path}: its header is not valid csv ({error})") from None
+        said = CARRIAGE_RETURNS if "new-line" in str(error) else f"its header is not valid csv ({error})"
+        raise InputError(f"{path}: {said}") from None
     _check_header(path, None if broken_lines else "")
 
     def read() -> Iterator[Record]:

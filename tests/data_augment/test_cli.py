@@ -62,7 +62,7 @@ def test_unlabelled_texts_come_in(train: Path, capsys: pytest.CaptureFixture) ->
         (["--p-mask", "nan"], "p_mask is nan; a probability lies between 0 and 1"),
         (["--p-mask", "0.7", "--p-pos", "0.7"], "p_mask + p_pos is 0.7 + 0.7"),
         (["--max-ngram", "0"], "max_ngram is 0"),
-        (["--unlabelled-n-iter", "-2"], "unlabelled_n_iter is -2"),
+        (["--unlabelled-n-iter", "-2"], "given without --include-unlabelled"),
         (["--num-workers", "0"], "num_workers is 0"),
         (["--include-unlabelled", "nowhere.txt"], "nowhere.txt does not exist"),
         (["--label-column", "gold"], "has no column 'gold'"),

@@ -118,6 +118,14 @@ def test_a_quote_that_is_never_closed_is_no_single_bad_row(tmp_path: Path, skip:
         list(reader)
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_line_ends_of_old_macs_are_named(tmp_path: Path, name: str) -> None:
+    mark = "," if name.endswith("csv") else "\t"
+    (tmp_path / name).write_bytes(f"text{mark}label\rone{mark}1\rtwo{mark}0\r".encode())
+    with pytest.raises(InputError, match="lines end in carriage returns alone"):
+        list(read_rows(tmp_path / name))
+
+
 def test_txt_is_one_text_a_line(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text("one text\nanother\x85text\n", encoding="utf-8")
     assert list(read_rows(tmp_path / "rows.txt")) == [{"text": "one text"}, {"text": "another\x85text"}]

@@ -193,7 +193,13 @@ def test_the_command_line_says_where_candidates_came_from(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--mlm", "x"], "--mlm and --glove-file belong to --method tinybert"),
+        (["--mlm", "x"], "--mlm belongs to --method tinybert, and this is tang"),
+        (["--num-candidates", "3"], "--num-candidates belongs to --method tinybert, and this is tang"),
+        (
+            ["--method", "tinybert", "--p-mask", "0.5"],
+            "--p-mask belongs to --method tang, and this is tinybert",
+        ),
+        (["--unlabelled-n-iter", "5"], "--unlabelled-n-iter is given without --include-unlabelled"),
         (["--method", "tinybert", "--p-replace", "2"], "p_replace is 2.0"),
         (["--method", "tinybert", "--num-candidates", "0", "--glove-file", "GLOVE"], "num_candidates is 0"),
         (["--method", "tinybert", "--glove-file", "missing.txt"], "GloVe file missing.txt does not exist"),
