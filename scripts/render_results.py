@@ -5,7 +5,7 @@
 
 Every file is one trained model, ``scripts/results/<method>/<task>/<seed>.json``; a row of a table is one method on one
 task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured;
-``scripts/compressions/tweets.json`` is the ``compress.json`` of one run.
+``scripts/compressions/tweets.json`` is the ``compress.json`` of one run, ``scripts/fits/tweets.json`` the ``fit.json``.
 """
 
 import argparse
@@ -24,6 +24,7 @@ COMPARE_BEGIN = "<!-- compare: begin, rendered by scripts/render_results.py -->"
 COMPARE_END = "<!-- compare: end -->"
 COMPRESS_BEGIN = "<!-- compress: begin, rendered by scripts/render_results.py -->"
 COMPRESS_END = "<!-- compress: end -->"
+FIT_BEGIN, FIT_END = "<!-- fit: begin, rendered by scripts/render_results.py -->", "<!-- fit: end -->"
 ORDER = (
     "teacher",
     "bilstm_without_teacher",
@@ -421,6 +422,14 @@ def render_compression(path: Path) -> str:
     return page.partition("\n")[2].strip()
 
 
+def render_fit(path: Path) -> str:
+    """The page of one run of ``nlp-distill fit`` as the command wrote it, its title left out."""
+    from nlp_distill.pipelines.fit_report import render_report
+
+    page = render_report(json.loads(path.read_text(encoding="utf-8")))
+    return page.partition("\n")[2].strip()
+
+
 def replace_block(text: str, block: str, begin: str = BEGIN, end: str = END) -> str:
     """``text`` with ``block`` between the markers."""
     before, _, rest = text.partition(begin)
@@ -451,6 +460,8 @@ def main() -> int:
     if COMPRESS_BEGIN in new:
         page = render_compression(ROOT / "scripts" / "compressions" / "tweets.json")
         new = replace_block(new, page, COMPRESS_BEGIN, COMPRESS_END)
+    if FIT_BEGIN in new:
+        new = replace_block(new, render_fit(ROOT / "scripts" / "fits" / "tweets.json"), FIT_BEGIN, FIT_END)
     if options.check:
         print(
             "README.md is up to date"

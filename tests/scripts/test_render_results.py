@@ -342,6 +342,17 @@ def test_teachers_are_known_by_the_folders_that_students_name(render, tmp_path):
     assert "85.0 (80.0–90.0)" in line and line.endswith("| 0, 1 |")
 
 
+def test_the_readme_holds_the_search_for_a_student_as_its_command_printed_it(render):
+    path = ROOT / "scripts" / "fits" / "tweets.json"
+    results, readme = json.loads(path.read_text()), (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {row["name"]: row for row in results["rows"]}
+    chosen, budget = rows[results["chosen"]], results["budget"]
+    assert results["command"].startswith("nlp-distill fit ") and results["versions"]["torch"]
+    assert chosen["p50_ms"] <= budget["latency_ms"] and chosen["drop"] <= budget["max_drop"]
+    assert chosen["test"] > rows[f"{results['chosen']}, without the teacher"]["test"]
+    assert render.render_fit(path) in readme
+
+
 def test_the_readme_holds_the_compression_as_its_command_printed_it(render):
     path = ROOT / "scripts" / "compressions" / "tweets.json"
     results, readme = json.loads(path.read_text()), (ROOT / "README.md").read_text(encoding="utf-8")
