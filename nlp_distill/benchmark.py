@@ -160,10 +160,25 @@ model = model.for_task(sys.argv[3])
 
 
 def measure_size(folder: str) -> float:
-    """Megabytes of a model's weights on disk."""
+    """Megabytes of a model's weights on disk; 0 where they lie elsewhere, as those of a hub name do."""
     path = Path(folder)
-    files = [path / runtime.MODEL] if (path / runtime.MODEL).exists() else sorted(path.glob("*.safetensors"))
-    return sum(file.stat().st_size for file in files if file.exists()) / 1e6
+    is_exported = (path / runtime.MODEL).exists()
+    patterns = [f"{runtime.MODEL}*"] if is_exported else ["*.safetensors", "pytorch_model*.bin"]
+    for pattern in patterns:  # an ONNX model of more than 2 GiB has its weights in a second file
+        if files := list(path.glob(pattern)):
+            return sum(file.stat().st_size for file in files) / 1e6
+    return 0.0
+
+
+def size_in_memory(model: torch.nn.Module) -> float:
+    """Megabytes of a model's weights, those that it shares counted once."""
+    return sum(weights.numel() * weights.element_size() for weights in model.parameters()) / 1e6
+
+
+def find_size(subject: Subject) -> float:
+    """Megabytes of a model: of its files, or in memory where it has none here."""
+    size = measure_size(subject.name)
+    return size_in_memory(subject.model) if not size and isinstance(subject, TorchSubject) else size
 
 
 def benchmark(
@@ -194,7 +209,7 @@ def benchmark(
         {
             "name": subject.name,
             "kind": subject.kind,
-            "mb": measure_size(subject.name),
+            "mb": find_size(subject),
             **measure_alone(subject.name, make_text(subjects[0], lengths[0], is_pair), task),
             "latency": [],
             "throughput": [],

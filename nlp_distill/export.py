@@ -99,6 +99,10 @@ def export_model(
         # int8 models need onnxruntime as it is, so its own operators may be in them; others hold ONNX's alone.
         with fused_attention(model) if quantize != "none" else nullcontext():
             write_onnx(wrapped, example, names, shapes, path, opset)
+        if quantize != "none" and Path(f"{path}.data").exists():
+            raise InputError(
+                "the model is too large for int8: onnxruntime's quantiser reads files up to 2 GiB; leave out --quantize"
+            )
         if quantize != "none":
             quantise(path, quantize, calibrate(calibration, tokenizer, names, max_length))
         shutil.copy2(runtime.__file__, folder / "runtime.py")

@@ -287,6 +287,8 @@ def split_words(text: str) -> list[str]:
 def collect_teacher_rows(rows: Iterator[Row], source: Labelled) -> TeacherRows:
     """The rows as columns."""
     kept = list(rows)
+    if not kept:
+        raise InputError("no row is left to hand over: the file has none, or all were skipped")
     answers = np.array([row.answer for row in kept], dtype=np.float32).reshape(len(kept), -1)
     pairs = [row.texts[1] for row in kept] if len(source.text_columns) > 1 else None
     is_regression = not source.labels

@@ -196,7 +196,7 @@ def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | N
     return True if isinstance(config, SANConfig) else None
 
 
-def check_max_length(model, max_length: int) -> None:
+def check_max_length(model, max_length: int, option: str = "--max-length") -> None:
     """Refuse rows of more tokens than a model has positions for; it would fail at the first long row, or guess.
 
     Raises:
@@ -206,7 +206,7 @@ def check_max_length(model, max_length: int) -> None:
     if positions and max_length > positions:
         raise InputError(
             f"max_length is {max_length}, but {model.config.name_or_path or 'the model'} reads at most {positions} "
-            f"tokens; give --max-length {positions} or less"
+            f"tokens; give {option} {positions} or less"
         )
 
 

@@ -164,6 +164,14 @@ def describe_cut_words(results: Mapping[str, Any]) -> str:
     return f"Words that do not fit and are left out, of scores too: {counts}." if cut else ""
 
 
+def show_agreement(entry: Mapping[str, Any]) -> str:
+    """How far a model's answers are the teacher's: a share of the rows, of a regression the correlation."""
+    if "agreement" not in entry:
+        return ""
+    is_regression = "pearson" in entry["metrics"]
+    return f"r = {entry['agreement']:.3f}" if is_regression else f"{entry['agreement']:.1%}"
+
+
 def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     """Markdown table of the models of one run; the first of them is the reference for size (the teacher's place)."""
     reference = next(iter(models.values()))
@@ -188,7 +196,7 @@ def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> 
             ROW_NAMES.get(key, key),
             _format_scores(model),
             *(f"{metrics[name]:.4f}" for name in extra),
-            f"{model['agreement']:.1%}" if "agreement" in model else "",
+            show_agreement(model),
             f"{metrics['calibration_error']:.3f}" if "calibration_error" in metrics else "",
             f"{model['parameters']:,}",
             f"{model['parameters_without_embeddings']:,}",

@@ -8,6 +8,7 @@ or, without Python code, ``python runtime.py exported "what a lovely day"``. ``n
 file beside the model.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -184,7 +185,7 @@ class Tagger:
         return logits
 
     def _describe_words(self, text: str | list[str], encoded, logits: np.ndarray) -> list[dict]:
-        spans = encoded.offsets
+        spans, given = encoded.offsets, text
         if isinstance(text, list):  # a piece's place is counted from the begin of its word
             begins = np.cumsum([0, *(len(word) + 1 for word in text)]).tolist()
             spans = [
@@ -204,6 +205,12 @@ class Tagger:
                     {"start": start, "end": end, "label": self.labels[best], "score": float(row[best])}
                 )
             before = word
+        # A word of which only the first pieces were read ends where the last of them would have.
+        last = next((word for word in reversed(encoded.word_ids) if word is not None), None)
+        if isinstance(given, str) and last is not None:
+            cut = [zip(rest.word_ids, rest.offsets, strict=True) for rest in encoded.overflowing]
+            ends = [end for pieces in cut for word, (_, end) in pieces if word == last]
+            words[-1]["end"] = max([words[-1]["end"], *ends])
         # RoBERTa's tokenizer counts a leading space to its word, and takes a second one for a word.
         for word in words:
             piece = text[word["start"] : word["end"]]
@@ -354,6 +361,8 @@ def main(arguments: list[str]) -> int:
             "usage: python runtime.py FOLDER TEXT ...   (of a pair model: FIRST SECOND ...)", file=sys.stderr
         )
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # answers hold words of the text, which a code page may lack
     try:
         for answer in answer_command(Path(arguments[0]), arguments[1:]):
             print(json.dumps(answer, ensure_ascii=False))

@@ -51,7 +51,7 @@ class TorchSubject:
         self.name = str(folder)
         code = {"trust_remote_code": trust_remote_code}
         self.model = load_classifier(folder, task, **code).eval()
-        check_max_length(self.model, max_length)
+        check_max_length(self.model, max_length, "--lengths")
         self._tokenizer = load_pretrained(AutoTokenizer, folder, **code)
         check_vocabulary(self.model, self._tokenizer)
         self.max_length = max_length
@@ -151,12 +151,41 @@ def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
         InputError: for too few tokens to hold a word each.
     """
     tokenizer = subject.tokenizer
-    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
+    # Byte-level and SentencePiece vocabularies have the space before a word in its first piece.
+    pieces = {piece.lstrip("Ġ▁") for piece in tokenizer.get_vocab()}
+    words = sorted(piece for piece in pieces if piece.isalpha() and len(piece) > 2)
+    words = [words[(7 * number) % len(words)] for number in range(len(words))]
+    characters = sorted(piece for piece in pieces if piece.isalpha() and len(piece) <= 2)
     special = tokenizer.num_special_tokens_to_add(is_pair)
     if tokens < special + 1 + is_pair:
         raise InputError(
             f"a text of {tokens} tokens has no room for words; give {special + 1 + is_pair} or more"
         )
-    chosen = [words[(7 * number) % len(words)] for number in range(tokens - special)]
-    half = len(chosen) // 2
-    return (" ".join(chosen[:half]), " ".join(chosen[half:])) if is_pair else " ".join(chosen)
+    room = tokens - special
+    shares = [room // 2, room - room // 2] if is_pair else [room]
+    texts = [
+        fill_words(tokenizer, words, share) or fill_words(tokenizer, characters, share) for share in shares
+    ]
+    if not all(texts):
+        raise InputError(f"the vocabulary of {subject.name} has no words to make a text of")
+    return (texts[0], texts[1]) if is_pair else texts[0]
+
+
+def fill_words(tokenizer: Any, words: Sequence[str], room: int) -> str:
+    """Words in their order, again from the first where they run out, as long as they fit into so many tokens."""
+    text, tries = "", 0
+    while words and room > 0 and tries < 20 * room + len(words):
+        longer = f"{text} {words[tries % len(words)]}".strip()
+        count = count_tokens(tokenizer, longer)
+        text = longer if count <= room else text
+        tries += 1
+        if count == room:
+            break
+    return text
+
+
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """Tokens of a text, without special ones, of a tokenizer of transformers or of the runtime's."""
+    if callable(tokenizer):
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return len(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from transformers import AutoTokenizer
 
-    from nlp_distill.export import export_model, measure_parity
+    from nlp_distill.export import export_model, list_inputs, measure_parity
     from nlp_distill.hashes import hash_tokenizer, hash_weights
     from nlp_distill.models import (
         check_max_length,
@@ -52,6 +52,10 @@ def run(options: argparse.Namespace) -> None:
     check_vocabulary(model, tokenizer)
     texts, is_pair = read_samples(options, tokenizer, reads_pairs(options.student, task, **code))
     output = Path(options.output)
+    if output.resolve() == Path(options.student).resolve():
+        raise InputError(
+            f"--output is {output}, the model's own folder; choose another, which the export fills"
+        )
     make_folder(output.parent)
     settings = {
         "form": options.format,
@@ -75,6 +79,10 @@ def run(options: argparse.Namespace) -> None:
         "student": hash_weights(model),
         "tokenizer": hash_tokenizer(tokenizer),
         **settings,
+        "config": describe_config(model),
+        "truncation_side": tokenizer.truncation_side,
+        "pad_token_id": tokenizer.pad_token_id,
+        "reads": list_inputs(model, tokenizer),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "is_pair": is_pair,
         "labels": list(read_labels(model.config)),
@@ -83,6 +91,14 @@ def run(options: argparse.Namespace) -> None:
     if is_main_process():
         write_json(output / "parity.json", result)
         show(result, model, output, bool(is_pair))
+
+
+def describe_config(model: Any) -> dict[str, Any]:
+    """A model's config as plain values, without where it came from and what wrote it."""
+    written = json.loads(model.config.to_json_string(use_diff=False))
+    return {
+        key: value for key, value in written.items() if key not in ("_name_or_path", "transformers_version")
+    }
 
 
 def read_samples(
@@ -111,6 +127,8 @@ def read_samples(
         raise InputError(
             f"{options.student} compares two texts; name the second one's column with --text-pair-column"
         )
+    if is_pair is False and options.text_pair_column:
+        raise InputError(f"{options.student} reads one text; leave out --text-pair-column")
     columns = [options.text_column, *([options.text_pair_column] if options.text_pair_column else [])]
     rows = []
     for row in read_rows(Path(options.sample_file), required_columns=tuple(columns)):

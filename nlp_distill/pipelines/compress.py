@@ -289,7 +289,8 @@ class _Steps:
             settings: dict[str, Any] = {"quantize": self.config.quantize, "max_length": self.max_length}
             export_model(model, tokenizer, folder, is_pair=self.task.is_pair, **settings)
             splits = {"test": self.data.test, **self.data.extra_tests}
-            classifier = Classifier(folder)
+            # One text at a time, as answers are given: rows of a batch share the range of their activations.
+            classifier = Classifier(folder, batch_size=1)
             logits = {name: self._run_exported(classifier, rows) for name, rows in splits.items()}
             scores = describe_test(self.data, logits, load_teacher_logits(self.output))
             sizes = describe_sizes(model, path, weights=folder / MODEL)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nlp_distill.evaluation import describe_size
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import collect_versions, describe_selection
+from nlp_distill.results import collect_versions, describe_selection, show_agreement
 from nlp_distill.stages import write_json, write_whole
 from nlp_distill.tasks import TaskData
 
@@ -93,7 +93,7 @@ def render_compression(results: Mapping[str, Any]) -> str:
             f"{name}: {entry['detail']}" if is_step else name,
             f"{entry['score']:.4f}",
             "" if before is None else f"{before:.4f}",
-            f"{entry['agreement']:.1%}" if "agreement" in entry else "",
+            show_agreement(entry),
             f"{entry['parameters']:,}",
             f"{entry['parameters_without_embeddings']:,}",
             *([f"{entry['not_zero']:,}"] if with_zeros else []),

@@ -11,7 +11,7 @@ from nlp_distill import runtime
 from nlp_distill.evaluation import describe_scores
 from nlp_distill.export import OPSET, check_onnx, export_model
 from nlp_distill.pipelines.fit_config import RUNTIMES
-from nlp_distill.subjects import Text
+from nlp_distill.subjects import Text, fill_words
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels
 
@@ -37,26 +37,18 @@ def make_task_text(tokenizer: Any, data: TaskData, tokens: int) -> tuple[Text, i
     room = tokens - special
     rows = data.train.select(range(min(SAMPLE_ROWS, len(data.train))))
     words = [word for column in columns for text in rows[column] for word in text.split()]
+    # Where texts have no spaces between words, as in Chinese, no "word" fits: their characters then.
+    characters = [character for word in words for character in word]
     shares = [room // len(columns)] * (len(columns) - 1)
-    texts = [_fill(tokenizer, words, share) for share in [*shares, room - sum(shares)]]
+    texts = [
+        fill_words(tokenizer, words, share) or fill_words(tokenizer, characters, share)
+        for share in [*shares, room - sum(shares)]
+    ]
     if not all(texts):
         needed = special + len(columns)
         raise InputError(f"a text of {tokens} tokens has no room for words; give --tokens {needed} or more")
     text: Text = texts[0] if len(texts) == 1 else (texts[0], texts[1])
     return text, len(tokenizer(*texts)["input_ids"])
-
-
-def _fill(tokenizer: Any, words: list[str], room: int) -> str:
-    """Words in their order, again from the first where they run out, as long as they fit."""
-    text, tries = "", 0
-    while words and room > 0 and tries < 20 * room + len(words):
-        longer = f"{text} {words[tries % len(words)]}".strip()
-        count = len(tokenizer(longer, add_special_tokens=False)["input_ids"])
-        text = longer if count <= room else text
-        tries += 1
-        if count == room:
-            break
-    return text
 
 
 def check_runtime(name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nlp_distill.report import svg
 from nlp_distill.report.collect import Details, Example, Run, name_model
-from nlp_distill.results import describe_cut_words, name_unit
+from nlp_distill.results import describe_cut_words, name_unit, show_agreement
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6068; --page: #fff; --card: #f6f7f9; --line: #d9dce1;
@@ -95,8 +95,7 @@ def render_models(results: Mapping[str, Any]) -> str:
     for arm, model in models.items():
         scores = model.get("scores", [])
         spread = f" ({min(scores):.4f}–{max(scores):.4f})" if len(scores) > 1 else ""
-        agreement = f"{model['agreement']:.1%}" if "agreement" in model else ""
-        cells = [name_model(arm), f"{model['score']:.4f}{spread}", agreement]
+        cells = [name_model(arm), f"{model['score']:.4f}{spread}", show_agreement(model)]
         cells += [f"{model['parameters']:,}", f"{model['bytes'] / 1e6:.1f}"]
         kind = ' class="student"' if arm == "student" else ""
         rows.append(f"<tr{kind}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data_augment.errors import InputError
 from nlp_distill import benchmark
 from nlp_distill.benchmark import measure_latency, measure_throughput
 from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
@@ -50,6 +51,39 @@ def test_a_text_has_the_tokens_that_were_asked_for(models):
     assert len(exported.classifier.tokenizer.encode(make_text(exported, 11)).ids) == 11
     first, second = make_text(TorchSubject(models[0], 64), 12, is_pair=True)
     assert len(TorchSubject(models[0], 64).tokenizer(first, second)["input_ids"]) == 12
+
+
+@pytest.mark.parametrize("words", [["Ġfilm", "Ġgood", "film", "good"], ["\u6f22", "\u5b57", "\u4e2d"]])
+def test_a_text_has_them_of_vocabularies_of_other_kinds_too(words):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    class Words:
+        name = "words"
+        tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, words[0]))
+
+    Words.tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    text = make_text(Words, 7)
+    assert len(Words.tokenizer.encode(text).ids) == 7 and "Ġ" not in text
+
+
+def test_a_vocabulary_without_words_is_refused():
+    from tokenizers import Tokenizer, models
+
+    class Numbers:
+        name = "numbers"
+        tokenizer = Tokenizer(models.WordLevel({"1": 0, "[UNK]": 1}, "[UNK]"))
+
+    with pytest.raises(InputError, match="the vocabulary of numbers has no words"):
+        make_text(Numbers, 7)
+
+
+def test_sizes_count_all_files_of_the_weights(tmp_path):
+    assert benchmark.measure_size(str(tmp_path)) == 0
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 1000)
+    assert benchmark.measure_size(str(tmp_path)) == 0.001
+    (tmp_path / "model.onnx").write_bytes(b"x" * 10)
+    (tmp_path / "model.onnx.data").write_bytes(b"x" * 5000)
+    assert benchmark.measure_size(str(tmp_path)) == 0.00501
 
 
 class Sleeper:

@@ -338,6 +338,43 @@ def test_what_cannot_be_exported_gets_one_line(save, run_cli, tmp_path, capsys, 
     assert error.startswith("error: ") and message in error
 
 
+def test_an_export_never_takes_the_place_of_its_model(save, run_cli, capsys):
+    student = save("bert")
+    assert run_cli("export", student, "--output", student / ".." / student.name, "--overwrite") == 2
+    assert "the model's own folder" in capsys.readouterr().err
+    assert (student / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("change", ["truncation_side", "hidden_act"])
+def test_an_export_of_another_config_or_tokenizer_is_made_again(save, run_cli, tmp_path, capsys, change):
+    student, output = save("bert"), tmp_path / "exported"
+    assert run_cli("export", student, "--output", output) == 0
+    assert run_cli("export", student, "--output", output) == 0
+    assert "reusing" in capsys.readouterr().err
+    name = "tokenizer_config.json" if change == "truncation_side" else "config.json"
+    settings = json.loads((student / name).read_text())
+    settings[change] = "left" if change == "truncation_side" else "relu"
+    (student / name).write_text(json.dumps(settings))
+    assert run_cli("export", student, "--output", output) == 2
+    assert run_cli("export", student, "--output", output, "--overwrite") == 0
+    if change == "truncation_side":
+        assert json.loads((output / "runtime.json").read_text())["truncation_side"] == "left"
+
+
+def test_a_model_of_single_texts_is_not_exported_for_pairs(save, run_cli, tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text('{"text": "good", "second": "film"}\n')
+    sample = [
+        "--sample-file",
+        tmp_path / "rows.jsonl",
+        "--text-column",
+        "text",
+        "--text-pair-column",
+        "second",
+    ]
+    assert run_cli("export", save("bilstm"), "--output", tmp_path / "out", *sample) == 2
+    assert "reads one text; leave out --text-pair-column" in capsys.readouterr().err
+
+
 def test_a_folder_without_its_files_is_refused_by_the_runtime(tmp_path):
     with pytest.raises(ValueError, match=r"holds no model\.onnx"):
         Classifier(tmp_path)

@@ -291,6 +291,13 @@ def test_the_text_has_the_tokens_asked_for_in_words_of_the_task(tokenizer, is_pa
         make_task_text(tokenizer, data, 2)
 
 
+def test_a_text_without_spaces_between_words_is_cut_at_characters(tokenizer):
+    task = Task("mine", "text", None, ("a", "b"), ("accuracy",))
+    rows = to_dataset(task, "train", [Row(0, ("\u8fd9\u90e8\u7535\u5f71\u5f88\u597d" * 5,), 0)])
+    text, counted = make_task_text(tokenizer, TaskData(task=task, train=rows, validation=rows, test=rows), 9)
+    assert counted == 9 == len(tokenizer(text)["input_ids"])
+
+
 # ---- whole runs ------------------------------------------------------------------------------------------------------
 
 SHAPES = ["--shapes", "bilstm:6:8", "1x8"]

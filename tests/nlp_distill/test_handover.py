@@ -68,6 +68,13 @@ def test_scikit_learn_gets_every_text_and_probability_back(write, tmp_path):
     np.testing.assert_array_equal(rows.sample_weights, rows.probabilities.max(axis=1))
 
 
+def test_a_file_without_rows_is_refused(write, tmp_path):
+    empty = pq.read_table(write()).slice(0, 0)
+    pq.write_table(empty, tmp_path / "empty.parquet")
+    with pytest.raises(InputError, match="no row"):
+        hand_over(tmp_path / "empty.parquet", tmp_path / "rows.npz", HandOver("sklearn"))
+
+
 def test_the_file_holds_no_pickle(write, tmp_path):
     hand_over(write(), tmp_path / "rows.npz", HandOver("sklearn"))
     with np.load(tmp_path / "rows.npz", allow_pickle=False) as arrays:

@@ -13,6 +13,7 @@ from nlp_distill.results import (
     publish_result,
     render_model_table,
     render_results,
+    show_agreement,
     write_results,
 )
 
@@ -142,6 +143,14 @@ def test_a_regression_has_no_calibration_cell() -> None:
     model |= {"parameters": 3, "parameters_without_embeddings": 2}
     lines = render_model_table({"teacher": model}, "spearmanr").splitlines()
     assert lines[2] == "| teacher | 0.5000 | 0.4000 |  |  | 3 | 2 | 0.0 | 1.0× |"
+
+
+def test_the_agreement_of_a_regression_is_a_correlation_and_no_share() -> None:
+    assert show_agreement({"metrics": {"accuracy": 0.5}, "agreement": 0.891}) == "89.1%"
+    assert (
+        show_agreement({"metrics": {"spearmanr": 0.5, "pearson": 0.4}, "agreement": -0.174}) == "r = -0.174"
+    )
+    assert show_agreement({"metrics": {"accuracy": 0.5}}) == ""
 
 
 def test_results_are_written_as_json_and_markdown(tmp_path: Path) -> None:

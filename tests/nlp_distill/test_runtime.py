@@ -1,7 +1,10 @@
 """The single-file runtime: what it cuts, what it refuses, and its command line."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -77,6 +80,23 @@ def test_batches_of_nothing_are_refused(export, size):
     for open_folder, kind in ((Classifier, "cnn"), (Tagger, "tagger")):
         with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
             open_folder(export(kind)[0], batch_size=size)
+
+
+def test_a_word_that_is_cut_comes_back_whole(tokenizer, export):
+    folder = export("tagger", max_length=5)[0]
+    pieces = tokenizer.tokenize("poor")
+    assert len(pieces) > 2  # so that "good poor" has more than the three that are read
+    text = [answer["word"] for answer in Tagger(folder)(["good poor film"])[0]]
+    listed = [answer["word"] for answer in Tagger(folder)([["good", "poor", "film"]])[0]]
+    assert text == listed == ["good", "poor"]
+
+
+def test_answers_are_utf8_wherever_they_go(export):
+    output = export("tagger")[0]
+    script = [sys.executable, str(output / "runtime.py"), str(output), "\u6f22 film"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(script, capture_output=True, check=False, env=environment)
+    assert done.returncode == 0 and "\u6f22" in done.stdout.decode("utf-8")
 
 
 def test_a_tagger_reads_texts_that_come_once(export):
