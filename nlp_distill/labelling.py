@@ -17,8 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
-from data_augment.rows import RowReader, read_rows
-from data_augment.writers import check_booleans
+from data_augment.rows import RowReader, check_booleans, read_rows
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights

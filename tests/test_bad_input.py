@@ -84,7 +84,11 @@ CASES = {
     "augment: half a parquet": (f"{AUGMENT} {{bad}}/torn.parquet", "torn.parquet"),
     "augment: parquet of bytes": (f"{AUGMENT} {{bad}}/bytes.parquet", "bytes.parquet row 1"),
     "augment: NUL in the header": (f"{AUGMENT} {{bad}}/nul_header.csv", "no column 'text'"),
-    "augment: an open quote": (f"{AUGMENT} {{bad}}/open_quote.csv", "open_quote.csv row 1"),
+    "augment: an open quote": (
+        f"{AUGMENT} {{bad}}/open_quote.csv",
+        "open_quote.csv: a quote that opens on line 2",
+        "never closed",
+    ),
     "augment: a header over two lines": (f"{AUGMENT} {{bad}}/two_lines.csv", "no column 'text'"),
     "augment: 100,000 columns": (f"{AUGMENT} {{bad}}/wide.csv", "wide.csv has no column 'text'"),
     "augment: JSON in one list": (f"{AUGMENT} {{bad}}/list.jsonl", "list.jsonl row 1", "list"),
