@@ -89,6 +89,7 @@ def attention_distribution_loss(student_scores: Tensor, teacher_scores: Tensor, 
     padding = ~mask.bool()[:, None, None, :]
     # The most negative finite number, not -inf: the KL of padded queries would be NaN before it is masked.
     lowest = torch.finfo(student_scores.dtype).min
+    teacher_scores = teacher_scores.to(student_scores.dtype)  # of a teacher in half precision
     student = torch.log_softmax(student_scores.masked_fill(padding, lowest), dim=-1)
     teacher = torch.log_softmax(teacher_scores.masked_fill(padding, lowest), dim=-1)
     divergence = (teacher.exp() * (teacher - student)).sum(dim=-1).mean(dim=1)

@@ -35,7 +35,6 @@ COMMON: dict[str, Any] = {
     "save_total_limit": 2,
     "load_best_model_at_end": True,
     "metric_for_best_model": "score",
-    "greater_is_better": True,
     "train_sampling_strategy": "group_by_length",
     "per_device_eval_batch_size": 64,
     "logging_steps": 50,

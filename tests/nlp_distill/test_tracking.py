@@ -14,6 +14,11 @@ def test_nothing_is_reported_unless_asked_for(tmp_path):
     assert make_training_arguments({}, {}, tmp_path / "student-seed1", 0).report_to == []
 
 
+def test_a_loss_chooses_the_lowest_and_a_score_the_highest(tmp_path):
+    assert make_training_arguments({}, {}, tmp_path, 0).greater_is_better
+    assert not make_training_arguments({}, {"metric_for_best_model": "loss"}, tmp_path, 0).greater_is_better
+
+
 def test_a_run_is_named_after_its_folder(tmp_path):
     folder = tmp_path / "student-seed1"
     assert make_training_arguments({}, {}, folder, 0).run_name == "student-seed1"
