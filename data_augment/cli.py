@@ -212,9 +212,10 @@ OPTIONS_OF = {
 
 def _choose_method(arguments: argparse.Namespace) -> tuple[list[Rule], CandidateSource | None]:
     """The rules, and where the candidates of word replacement come from."""
-    other = {"tang": "tinybert", "tinybert": "tang"}[arguments.method]
+    [other] = OPTIONS_OF.keys() - {arguments.method}
+    parser = build_parser()
     for name in OPTIONS_OF[other]:
-        if getattr(arguments, name) != build_parser().get_default(name):
+        if getattr(arguments, name) != parser.get_default(name):
             option = "--" + name.replace("_", "-")
             raise InputError(
                 f"{option} belongs to --method {other}, and this is {arguments.method}; leave it out"

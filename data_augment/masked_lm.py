@@ -59,10 +59,15 @@ def find_whole_words(tokenizer: Any) -> dict[str, int]:
 
     WordPiece vocabularies mark pieces inside a word (``##ing``), which are no letters; byte-level BPE and SentencePiece
     ones mark pieces at the start of one (``Ġmovie``, ``▁movie``), and the others are fragments.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+
+    Returns:
+        The number of each word, without its mark.
     """
-    marks = (
-        () if type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel") else ("Ġ", "▁")
-    )
+    kind = type(tokenizer.backend_tokenizer.model).__name__
+    marks = () if kind in ("WordPiece", "WordLevel") else ("Ġ", "▁")
     whole = {}
     for piece, number in tokenizer.get_vocab().items():
         if marks and not piece.startswith(marks):

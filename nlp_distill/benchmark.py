@@ -17,6 +17,7 @@ import torch
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
+from nlp_distill.evaluation import describe_size
 from nlp_distill.models import read_tasks
 from nlp_distill.subjects import (
     LARGEST_BATCH,
@@ -160,25 +161,17 @@ model = model.for_task(sys.argv[3])
 
 
 def measure_size(folder: str) -> float:
-    """Megabytes of a model's weights on disk; 0 where they lie elsewhere, as those of a hub name do."""
+    """Megabytes of a model's weights on disk, of an ONNX model in two files (more than 2 GiB) those of both."""
     path = Path(folder)
-    is_exported = (path / runtime.MODEL).exists()
-    patterns = [f"{runtime.MODEL}*"] if is_exported else ["*.safetensors", "pytorch_model*.bin"]
-    for pattern in patterns:  # an ONNX model of more than 2 GiB has its weights in a second file
-        if files := list(path.glob(pattern)):
-            return sum(file.stat().st_size for file in files) / 1e6
-    return 0.0
-
-
-def size_in_memory(model: torch.nn.Module) -> float:
-    """Megabytes of a model's weights, those that it shares counted once."""
-    return sum(weights.numel() * weights.element_size() for weights in model.parameters()) / 1e6
+    pattern = f"{runtime.MODEL}*" if (path / runtime.MODEL).exists() else "*.safetensors"
+    return sum(file.stat().st_size for file in path.glob(pattern)) / 1e6
 
 
 def find_size(subject: Subject) -> float:
-    """Megabytes of a model: of its files, or in memory where it has none here."""
-    size = measure_size(subject.name)
-    return size_in_memory(subject.model) if not size and isinstance(subject, TorchSubject) else size
+    """Megabytes of a model's files, or in memory where they lie elsewhere (a hub name) or are in an old format."""
+    if isinstance(subject, TorchSubject):
+        return describe_size(subject.model, subject.name)["bytes"] / 1e6
+    return measure_size(subject.name)
 
 
 def benchmark(

@@ -99,10 +99,6 @@ def export_model(
         # int8 models need onnxruntime as it is, so its own operators may be in them; others hold ONNX's alone.
         with fused_attention(model) if quantize != "none" else nullcontext():
             write_onnx(wrapped, example, names, shapes, path, opset)
-        if quantize != "none" and Path(f"{path}.data").exists():
-            raise InputError(
-                "the model is too large for int8: onnxruntime's quantiser reads files up to 2 GiB; leave out --quantize"
-            )
         if quantize != "none":
             quantise(path, quantize, calibrate(calibration, tokenizer, names, max_length))
         shutil.copy2(runtime.__file__, folder / "runtime.py")
@@ -173,7 +169,15 @@ def write_onnx(
 
 
 def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]]) -> None:
-    """Replace a model by its int8 form, in place."""
+    """Replace a model by its int8 form, in place.
+
+    Raises:
+        InputError: for a model of more than 2 GiB, which the exporter writes in two files.
+    """
+    if Path(f"{path}.data").exists():
+        raise InputError(
+            "the model is too large for int8: onnxruntime's quantiser reads files up to 2 GiB; leave out --quantize"
+        )
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

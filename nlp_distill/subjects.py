@@ -153,9 +153,9 @@ def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
     tokenizer = subject.tokenizer
     # Byte-level and SentencePiece vocabularies have the space before a word in its first piece.
     pieces = {piece.lstrip("Ġ▁") for piece in tokenizer.get_vocab()}
-    words = sorted(piece for piece in pieces if piece.isalpha() and len(piece) > 2)
+    letters = sorted(piece for piece in pieces if piece.isalpha())
+    words = [piece for piece in letters if len(piece) > 2] or letters
     words = [words[(7 * number) % len(words)] for number in range(len(words))]
-    characters = sorted(piece for piece in pieces if piece.isalpha() and len(piece) <= 2)
     special = tokenizer.num_special_tokens_to_add(is_pair)
     if tokens < special + 1 + is_pair:
         raise InputError(
@@ -163,16 +163,32 @@ def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
         )
     room = tokens - special
     shares = [room // 2, room - room // 2] if is_pair else [room]
-    texts = [
-        fill_words(tokenizer, words, share) or fill_words(tokenizer, characters, share) for share in shares
-    ]
+    texts = [fill_words(tokenizer, words, share) for share in shares]
     if not all(texts):
-        raise InputError(f"the vocabulary of {subject.name} has no words to make a text of")
+        raise InputError(
+            f"the vocabulary of {subject.name} has no words to make a text of; measure a model that reads words first"
+        )
     return (texts[0], texts[1]) if is_pair else texts[0]
 
 
 def fill_words(tokenizer: Any, words: Sequence[str], room: int) -> str:
-    """Words in their order, again from the first where they run out, as long as they fit into so many tokens."""
+    """Words in their order, again from the first where they run out, as long as they fit into so many tokens.
+
+    Their characters, where no word fits: texts without spaces, such as Chinese ones, are words of a sentence's length.
+
+    Args:
+        tokenizer: of transformers, or the runtime's.
+        words: to choose from.
+        room: tokens, without special ones.
+
+    Returns:
+        The text, shorter by a few tokens where nothing fits its end; empty where not even a character does.
+    """
+    characters = [character for word in words for character in word]
+    return _fill(tokenizer, words, room) or _fill(tokenizer, characters, room)
+
+
+def _fill(tokenizer: Any, words: Sequence[str], room: int) -> str:
     text, tries = "", 0
     while words and room > 0 and tries < 20 * room + len(words):
         longer = f"{text} {words[tries % len(words)]}".strip()

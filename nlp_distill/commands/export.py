@@ -32,7 +32,6 @@ def run(options: argparse.Namespace) -> None:
         load_tagger,
         reads_pairs,
     )
-    from nlp_distill.teachers import read_labels
     from nlp_distill.training import MIN_LENGTH
 
     code = {"trust_remote_code": options.trust_remote_code}
@@ -85,7 +84,6 @@ def run(options: argparse.Namespace) -> None:
         "reads": list_inputs(model, tokenizer),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "is_pair": is_pair,
-        "labels": list(read_labels(model.config)),
     }
     result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
     if is_main_process():

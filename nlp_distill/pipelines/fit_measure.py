@@ -37,13 +37,8 @@ def make_task_text(tokenizer: Any, data: TaskData, tokens: int) -> tuple[Text, i
     room = tokens - special
     rows = data.train.select(range(min(SAMPLE_ROWS, len(data.train))))
     words = [word for column in columns for text in rows[column] for word in text.split()]
-    # Where texts have no spaces between words, as in Chinese, no "word" fits: their characters then.
-    characters = [character for word in words for character in word]
     shares = [room // len(columns)] * (len(columns) - 1)
-    texts = [
-        fill_words(tokenizer, words, share) or fill_words(tokenizer, characters, share)
-        for share in [*shares, room - sum(shares)]
-    ]
+    texts = [fill_words(tokenizer, words, share) for share in [*shares, room - sum(shares)]]
     if not all(texts):
         needed = special + len(columns)
         raise InputError(f"a text of {tokens} tokens has no room for words; give --tokens {needed} or more")

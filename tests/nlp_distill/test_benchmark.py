@@ -1,6 +1,7 @@
 """Benchmark: every kind of model is measured, in turns, and the figures are what they are called."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -77,9 +78,15 @@ def test_a_vocabulary_without_words_is_refused():
         make_text(Numbers, 7)
 
 
+def test_weights_in_an_old_format_have_their_size_in_memory(models):
+    subject = TorchSubject(models[0], 64)
+    on_disk = benchmark.find_size(subject)
+    Path(models[0], "model.safetensors").unlink()
+    assert 0 < benchmark.find_size(subject) == pytest.approx(on_disk, rel=0.2)
+
+
 def test_sizes_count_all_files_of_the_weights(tmp_path):
-    assert benchmark.measure_size(str(tmp_path)) == 0
-    (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 1000)
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 1000)
     assert benchmark.measure_size(str(tmp_path)) == 0.001
     (tmp_path / "model.onnx").write_bytes(b"x" * 10)
     (tmp_path / "model.onnx.data").write_bytes(b"x" * 5000)

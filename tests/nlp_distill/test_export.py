@@ -18,6 +18,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from data_augment.errors import InputError
 from nlp_distill import export
 from nlp_distill.export import export_model
 from nlp_distill.onnx_ops import fused_attention
@@ -336,6 +337,13 @@ def test_what_cannot_be_exported_gets_one_line(save, run_cli, tmp_path, capsys, 
     assert run_cli("export", *given, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def test_a_model_in_two_files_is_too_large_for_int8(tmp_path):
+    for name in ("model.onnx", "model.onnx.data"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match="too large for int8: .* leave out --quantize"):
+        export.quantise(tmp_path / "model.onnx", "int8-dynamic", iter(()))
 
 
 def test_an_export_never_takes_the_place_of_its_model(save, run_cli, capsys):

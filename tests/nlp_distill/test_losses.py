@@ -219,3 +219,11 @@ def test_a_batch_is_the_mean_of_its_rows(loss, shape):
     student, teacher, mask = draw(3, *shape), draw(3, *shape, seed=1), make_mask()
     rows = [loss(student[i : i + 1], teacher[i : i + 1], mask[i : i + 1]) for i in range(3)]
     torch.testing.assert_close(loss(student, teacher, mask), torch.stack(rows).mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_teacher_in_half_precision_is_compared_in_the_students(dtype):
+    student, teacher = draw(3, HEADS, SEQ, SEQ), draw(3, HEADS, SEQ, SEQ, seed=1).to(dtype)
+    expected = attention_distribution_loss(student, teacher.float(), make_mask())
+    found = attention_distribution_loss(student, teacher, make_mask())
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
