@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+MODEL_FILES = {".safetensors", ".bin", ".json", ".txt", ".model"}
+
 
 def hash_weights(model: PreTrainedModel, without: Collection[str] = ()) -> str:
     """SHA-256 over names and values of a model's weights, leaving out those that are named."""
@@ -24,6 +26,15 @@ def hash_file(path: str | Path) -> str:
     """SHA-256 of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_model_files(folder: str | Path) -> str:
+    """SHA-256 over names and contents of the files of a saved model: its weights, configuration and tokenizer.
+
+    It reads the files as they are, where :func:`hash_weights` and :func:`hash_tokenizer` need them loaded.
+    """
+    files = sorted(path for path in Path(folder).iterdir() if path.suffix in MODEL_FILES)
+    return hashlib.sha256("".join(f"{path.name} {hash_file(path)}\n" for path in files).encode()).hexdigest()
 
 
 def hash_tokenizer(tokenizer) -> str:

@@ -209,12 +209,13 @@ def fingerprint_labelling(
         raise InputError(
             f"{source.path} has {rows} rows but only {len(seen)} different ids; logits are joined by id"
         )
+    labels = [list(read_labels(model.config)) for model, _ in teachers]
     return {
         "teachers": [
             {"weights": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer)}
             for model, tokenizer in teachers
         ],
-        "labels": list(read_labels(teachers[0][0].config)),
+        "labels": labels[0] if all(names == labels[0] for names in labels) else labels,
         "max_length": max_length,
         "text_columns": list(text_columns),
         "rows": rows,

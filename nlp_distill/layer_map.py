@@ -6,6 +6,7 @@ students take one and ask it once they know both depths.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from data_augment.errors import InputError
 
@@ -55,7 +56,29 @@ def last(student_layers: int, teacher_layers: int) -> LayerPairs:
     return ((0, 0), *((layer, layer + shift) for layer in range(1, student_layers + 1)))
 
 
-def explicit(pairs: Iterable[tuple[int, int]]) -> LayerMap:
+@dataclass(frozen=True)
+class ExplicitMap:
+    """The map that :func:`explicit` makes.
+
+    Args:
+        pairs: (student layer, teacher layer), sorted.
+    """
+
+    pairs: LayerPairs
+
+    def __call__(self, student_layers: int, teacher_layers: int) -> LayerPairs:
+        """The pairs, after a look that both sides have these layers."""
+        for side, layers, position in (("student", student_layers, 0), ("teacher", teacher_layers, 1)):
+            for layer in (pair[position] for pair in self.pairs):
+                if not 0 <= layer <= layers:
+                    raise InputError(
+                        f"{side} has {layers} layers but layer_map uses {layer}; indices run 0–{layers}, where 0 is "
+                        "the embeddings"
+                    )
+        return self.pairs
+
+
+def explicit(pairs: Iterable[tuple[int, int]]) -> ExplicitMap:
     """A map of your own: (student layer, teacher layer) pairs; student layers that are left out learn from none.
 
     Raises:
@@ -74,19 +97,14 @@ def explicit(pairs: Iterable[tuple[int, int]]) -> LayerMap:
         raise InputError(
             f"layer_map names a student layer twice: {given}; each learns from one teacher layer"
         )
+    return ExplicitMap(tuple(sorted(given)))
 
-    def check(student_layers: int, teacher_layers: int) -> LayerPairs:
-        sides = (("student", student_layers, 0), ("teacher", teacher_layers, 1))
-        for side, layers, position in sides:
-            for layer in (pair[position] for pair in given):
-                if not 0 <= layer <= layers:
-                    raise InputError(
-                        f"{side} has {layers} layers but layer_map uses {layer}; indices run 0–{layers}, where 0 is "
-                        "the embeddings"
-                    )
-        return tuple(sorted(given))
 
-    return check
+def describe_map(layer_map: LayerMap) -> str | list[list[int]]:
+    """A map as a plain value: the pairs of an explicit one, the name of any other function."""
+    if isinstance(layer_map, ExplicitMap):
+        return [list(pair) for pair in layer_map.pairs]
+    return getattr(layer_map, "__name__", type(layer_map).__name__)
 
 
 def _check_depths(student_layers: int, teacher_layers: int) -> None:

@@ -3,7 +3,11 @@
 import os
 import signal
 import threading
+from datetime import timedelta
 from types import FrameType
+from typing import Any
+
+LONGEST_WAIT = timedelta(days=7)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,11 +44,13 @@ def runs_on_cpu() -> bool:
 def join_processes():
     """accelerate's ``PartialState``: this process among those that a launcher started.
 
-    On a CPU, accelerate sees the other processes only when it is told that the CPU is meant.
+    On a CPU, accelerate sees the other processes only when it is told that the CPU is meant. The others wait for the
+    first one while it labels, which takes longer than the half hour that torch.distributed grants by itself.
     """
     from accelerate import PartialState
 
-    return PartialState(cpu=True) if runs_on_cpu() else PartialState()
+    wait: dict[str, Any] = {"timeout": LONGEST_WAIT}
+    return PartialState(cpu=True, **wait) if runs_on_cpu() else PartialState(**wait)
 
 
 def is_main_process() -> bool:

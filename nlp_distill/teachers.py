@@ -50,6 +50,12 @@ class Teacher:
             labels = next(named, labels)
         return [match_labels(labels, names) for names in own]
 
+    @property
+    def inputs(self) -> set[str]:
+        """What the models' ``forward`` takes, any of them; labels are none of it."""
+        taken = (inspect.signature(model.forward).parameters for model in self.models)
+        return set().union(*taken) - {"labels", "kwargs"}
+
     def to(self, device: torch.device | str) -> "Teacher":
         """Move the models to ``device``."""
         for model in self.models:

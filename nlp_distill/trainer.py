@@ -3,7 +3,8 @@
 import inspect
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,11 @@ class DistillationTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
-            inputs = self.accelerator.unwrap_model(self.model).student_inputs
+            inputs = set(self.accelerator.unwrap_model(self.model).student_inputs)
+            if (
+                self.teacher is not None
+            ):  # a BERT tells a pair's texts apart by columns that DistilBERT does not read
+                inputs |= self.teacher.inputs
             teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
             columns: Any = [
                 *sorted(inputs),
@@ -302,11 +307,8 @@ class DistillationTrainer(Trainer):
                 for name, value in state_dict.items()
                 if name.startswith(prefix)
             }
-        wrapper, self.model = self.model, self.student
-        try:
+        with self._student_as_model():
             super()._save(output_dir, state_dict)
-        finally:
-            self.model = wrapper
 
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
@@ -328,24 +330,39 @@ class DistillationTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         wrapper = self.accelerator.unwrap_model(self.model if model is None else model)
-        super()._load_from_checkpoint(resume_from_checkpoint, wrapper.student)
+        with self._student_as_model():  # its warnings speak of what the model's class leaves out of files
+            super()._load_from_checkpoint(resume_from_checkpoint, wrapper.student)
         objective_file = os.path.join(resume_from_checkpoint, OBJECTIVE_FILE)
         if os.path.exists(objective_file):
             wrapper.objective.load_state_dict(safetensors.torch.load_file(objective_file))
 
-    def _load_best_model(self) -> None:
-        if self.state.best_global_step:  # its path is of where the run began, and folders are moved
-            best = Path(str(self.args.output_dir), f"checkpoint-{self.state.best_global_step}")
-            if not best.is_dir():
-                raise FileNotFoundError(
-                    f"the best checkpoint, {best}, is gone, so its weights cannot be loaded"
-                )
-            self.state.best_model_checkpoint = str(best)
+    @contextmanager
+    def _student_as_model(self) -> Iterator[None]:
+        """``self.model`` is the student alone meanwhile, for what the Trainer reads and writes of it."""
         wrapper, self.model = self.model, self.student
         try:
-            super()._load_best_model()
+            yield
         finally:
             self.model = wrapper
+
+    def _init_training_state(self, *arguments, **named):
+        trained = super()._init_training_state(*arguments, **named)
+        if self.state.best_global_step and self.args.load_best_model_at_end:
+            self._find_best_checkpoint()
+        return trained
+
+    def _find_best_checkpoint(self) -> None:
+        """Point at the best checkpoint where it lies now: its path is of where the run began, and folders are moved."""
+        best = Path(str(self.args.output_dir), f"checkpoint-{self.state.best_global_step}")
+        if not best.is_dir():
+            raise FileNotFoundError(f"the best checkpoint, {best}, is gone, so its weights cannot be loaded")
+        self.state.best_model_checkpoint = str(best)
+
+    def _load_best_model(self) -> None:
+        if self.state.best_global_step:
+            self._find_best_checkpoint()
+        with self._student_as_model():
+            super()._load_best_model()
 
     def _run_epoch(self, *arguments, **named):
         # The Trainer looks for the end after a step only: continued at the last one in the middle of an epoch

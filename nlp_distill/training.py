@@ -105,6 +105,37 @@ def make_training_arguments(
     return args
 
 
+def check_seeds(seeds: Sequence[int], at_most: int = MAX_SEED) -> None:
+    """Refuse no seeds, one that is given twice, and what is no seed.
+
+    Raises:
+        InputError: saying which.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds are {seeds}; give one or more, each once")
+    for seed in seeds:
+        check_whole("a seed", seed, at_least=0, at_most=at_most)
+
+
+def check_baseline_rates(rates: Sequence[float], training: Mapping[str, Any]) -> None:
+    """Refuse learning rates to try for a baseline that are none, or that nothing would choose from.
+
+    Args:
+        rates: to try.
+        training: the user's fields of ``TrainingArguments`` for it.
+
+    Raises:
+        InputError: saying what to change.
+    """
+    for rate in rates:
+        check_positive("a learning rate of the baseline", rate)
+    if rates and training.get("eval_strategy") == "no":
+        raise InputError(
+            "baseline_learning_rates are chosen from by validation scores, and eval_strategy is no; leave out one of "
+            "the two"
+        )
+
+
 def score_predictions(task: Task) -> Callable[[Any], dict[str, float]]:
     """A ``compute_metrics`` function for a Trainer: the task's metrics, and the first of them as ``score``.
 

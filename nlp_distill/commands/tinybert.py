@@ -27,7 +27,9 @@ def run(options: argparse.Namespace) -> None:
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task([options.teacher], options.teacher_task, "--teacher-task", code, data.task.name)
     general = drop_place(config.general) if config.general else None
+    shape = dataclasses.asdict(read_student_shape(config))
     plain = config.describe() | {
+        "shape": shape,
         "teacher": drop_place(options.teacher),
         "general": general,
         "transfer_set": config.plan_transfer_set(data.task).describe(),
@@ -37,7 +39,6 @@ def run(options: argparse.Namespace) -> None:
     described = {"config": plain, "command": options.command_line}
     if config.general and (record := read_general_record(config.general)):
         described["general_student"] = record
-    shape = dataclasses.asdict(read_student_shape(config))
     name = f"tinybert_{shape['layers']}x{shape['hidden']}"
     left_out = "".join(f"_without_{part}" for part in sorted(config.without))
     methods = {

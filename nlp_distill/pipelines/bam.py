@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from data_augment.errors import InputError
-from nlp_distill.limits import check_whole
 from nlp_distill.multitask import BAM_EXPONENT, MixedTaskSampler, MultiTaskRows, SingleTaskSampler
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TeacherAnnealing
 from nlp_distill.optim import DECAY
@@ -39,7 +38,7 @@ from nlp_distill.pipelines.multitask import (
     train_model,
 )
 from nlp_distill.pipelines.multitask_results import finish
-from nlp_distill.training import MAX_SEED
+from nlp_distill.training import check_seeds
 
 COMBINATIONS = ("single", "multi", "single-single", "multi-multi", "single-multi")
 SYMMETRIC = frozenset({"mrpc", "stsb"})  # section 4.1
@@ -97,10 +96,7 @@ class BAM:
             )
         if not 0 <= self.exponent < float("inf"):
             raise InputError(f"the exponent of task sampling is {self.exponent}; give 0 (uniform) or more")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+        check_seeds(self.seeds)
         if self.teachers and not self.combination.startswith("single-"):
             raise InputError(
                 f"teachers of single tasks are given, but {self.combination} has none; leave them out"

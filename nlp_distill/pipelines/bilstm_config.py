@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_augment.errors import InputError
 from data_augment.rules import (
     DEFAULT_ITERATIONS,
     DEFAULT_PAIR_ITERATIONS,
@@ -17,12 +16,13 @@ from data_augment.rules import (
     check_iterations,
     combine_rules,
 )
-from nlp_distill.limits import check_positive, check_share, check_whole
+from nlp_distill.hashes import hash_file
+from nlp_distill.limits import check_share, check_whole
 from nlp_distill.pipelines.word_vectors import TeacherWordPieces, WordVectors
 from nlp_distill.students.build import choose_head_size
 from nlp_distill.students.cnn import DROPOUT, FILTERS, WIDTHS, check_windows
 from nlp_distill.tasks import Task
-from nlp_distill.training import MAX_SEED, MIN_LENGTH
+from nlp_distill.training import MIN_LENGTH, check_baseline_rates, check_seeds
 
 TRAINING: dict[str, Any] = {
     "learning_rate": 1.0,  # §4.2, with Adadelta
@@ -69,6 +69,10 @@ class TransferSetConfig:
     def describe(self) -> dict[str, Any]:
         """The settings that the rows depend on, as plain values: the number of workers is none of them."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "num_workers"}
+
+    def hash_sources(self) -> dict[str, str]:
+        """These rules read no files."""
+        return {}
 
 
 WIDEST = 65_536  # units or filters; a number with a few zeros too many fills the memory before it fails
@@ -154,12 +158,8 @@ class WordStudentDistillation:
         check_share("dropout", self.dropout, below_one=True)
         check_share("hard_weight", self.hard_weight)
         check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
-        for rate in self.baseline_learning_rates:
-            check_positive("a learning rate of the baseline", rate)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+        check_baseline_rates(self.baseline_learning_rates, {**self.training, **self.baseline_training})
+        check_seeds(self.seeds)
 
 
 def plan_cnn(shape: CNNShape = CNNShape(), **settings: Any) -> WordStudentDistillation:
@@ -191,9 +191,11 @@ def describe_config(config: WordStudentDistillation, task: Task) -> dict[str, An
 
 
 def describe_student(config: WordStudentDistillation) -> dict[str, Any]:
-    """The settings that shape the student, as plain values."""
+    """The settings that shape the student, as plain values; a file of word vectors by what it holds."""
     names = ("embedding_channels", "dropout", "hard_weight", "max_length", "adadelta")
     vectors = {"kind": type(config.word_vectors).__name__, **dataclasses.asdict(config.word_vectors)}
+    if vectors.get("source") is not None:
+        vectors["source"] = hash_file(vectors["source"])
     plain = {name: getattr(config, name) for name in names}
     return {"word_vectors": vectors} | describe_shape(config.shape) | plain
 

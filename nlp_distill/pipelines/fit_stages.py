@@ -301,7 +301,7 @@ class FitStages:
             if isinstance(config, TinyBERTDistillation)
             else config.transfer_set
         )
-        described = {"transfer_set": transfer_set.describe()}
+        described = {"transfer_set": transfer_set.describe() | transfer_set.hash_sources()}
         if isinstance(config, TinyBERTDistillation):
             plain = config.describe() | config.describe_training(self.data.task)
             return plain | described | {"baselines": list(config.baselines)}

@@ -145,6 +145,8 @@ def distill_general(
     tokenizer = load_pretrained(AutoTokenizer, teacher_path, **code)
     check_max_length(teacher, config.max_length)
     check_vocabulary(teacher, tokenizer)
+    if config.is_masked_lm and tokenizer.mask_token_id is None:
+        raise InputError("the teacher's tokenizer has no mask token; DistilBERT's objective needs one")
     make_student(config, teacher)  # refuses shapes and objectives that do not fit before any work
 
     def pack(folder: Path) -> dict[str, Any]:
@@ -158,9 +160,9 @@ def distill_general(
         args = make_training_arguments(TRAINING, config.training, folder, config.seed)
         student, objective = make_student(config, teacher)
         blocks = TextBlocks(output / "text" / "tokens.bin", tokenizer, config.max_length)
-        collate = (make_masking_collator if config.is_masked_lm else DistillationCollator)(tokenizer)
+        collate = DistillationCollator(tokenizer)
         fit_projections(objective, student, teacher, blocks, collate, config.seed)
-        trainer = DistillationTrainer(
+        trainer = (MaskingTrainer if config.is_masked_lm else DistillationTrainer)(
             model=student,
             teacher=teacher,
             objective=objective,
@@ -200,11 +202,21 @@ def make_student(config: GeneralDistillation, teacher) -> tuple[Any, Objective]:
     return student, config.objective(student.config, teacher.config)
 
 
-def make_masking_collator(tokenizer) -> DataCollatorForLanguageModeling:
-    """Masks 15 % of the tokens as BERT does (Devlin et al. 2018, section 3.1)."""
-    if tokenizer.mask_token_id is None:
-        raise InputError("the teacher's tokenizer has no mask token; DistilBERT's objective needs one")
-    return DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+class MaskingTrainer(DistillationTrainer):
+    """Masks 15 % of a batch's tokens as BERT does (Devlin et al. 2018, section 3.1); ``labels`` are the masked ones.
+
+    In the step, where the random state is a checkpoint's again after a resume, and not in the loader, which is ahead of
+    it: the masks are those of a training that was never interrupted.
+    """
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self._masking = DataCollatorForLanguageModeling(self.processing_class, mlm_probability=0.15)
+
+    def _prepare_inputs(self, inputs):
+        tokens = inputs["input_ids"].cpu().clone()  # where the collator draws; it writes into them
+        masked, labels = self._masking.torch_mask_tokens(tokens)
+        return super()._prepare_inputs({**inputs, "input_ids": masked, "labels": labels})
 
 
 def check_texts(texts: Sequence[str | Path]) -> list[Path]:

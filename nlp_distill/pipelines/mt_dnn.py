@@ -35,7 +35,7 @@ from nlp_distill.pipelines.multitask import (
 )
 from nlp_distill.pipelines.multitask_results import finish
 from nlp_distill.pipelines.scoring import describe_test
-from nlp_distill.training import MAX_SEED
+from nlp_distill.training import MAX_SEED, check_seeds
 
 TRAINING: dict[str, Any] = {
     "learning_rate": 5e-5,  # MT-DNN, section 4.2
@@ -90,10 +90,7 @@ class MTDNN:
             raise InputError(f"average is {self.average!r}; give {' or '.join(AVERAGES)}")
         if not self.dropouts or not all(0 <= rate < 1 for rate in self.dropouts):
             raise InputError(f"dropouts are {self.dropouts}; give one or more rates from 0 up to 1")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED - self.teachers)
+        check_seeds(self.seeds, at_most=MAX_SEED - self.teachers)
 
     @property
     def teacher_seeds(self) -> tuple[int, ...]:

@@ -353,7 +353,7 @@ def label_tasks(
 
         run_stage(f"labelling {name} by {len(models)} teacher(s)", output / name, inputs, build, overwrite)
         logits[name] = load_logits(output / name / "logits.npz")["train"]
-        prints[name] = inputs["teachers"]
+        prints[name] = {part: inputs[part] for part in ("teachers", "labels")}
     return Labels(logits, prints)
 
 

@@ -20,7 +20,7 @@ from nlp_distill.evaluation import describe_scores, make_answer, save_logits
 from nlp_distill.handover import average_teachers
 from nlp_distill.hashes import hash_file
 from nlp_distill.labelled_files import load_labelled
-from nlp_distill.limits import check_positive, check_whole
+from nlp_distill.limits import check_whole
 from nlp_distill.models import check_max_length, load_classifier, load_pretrained
 from nlp_distill.pipelines.bilstm_config import TransferSetConfig
 from nlp_distill.pipelines.runs import train_at_best_rate, write_run
@@ -46,7 +46,7 @@ from nlp_distill.students.spacy_textcat import (
 )
 from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels
-from nlp_distill.training import MAX_SEED, MIN_LENGTH
+from nlp_distill.training import MIN_LENGTH, check_baseline_rates, check_seeds
 
 PROGRESS = "progress.npz"  # in the folder of checkpoints
 
@@ -87,12 +87,8 @@ class SpacyDistillation:
         check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
         if self.baseline_epochs is not None:
             check_whole("the epochs of the baseline", self.baseline_epochs, at_least=1)
-        for rate in self.baseline_learning_rates:
-            check_positive("a learning rate of the baseline", rate)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+        check_baseline_rates(self.baseline_learning_rates, {})
+        check_seeds(self.seeds)
 
     def describe(self) -> dict[str, Any]:
         """Every setting as a plain value, those that depend on others resolved: what a result file keeps."""

@@ -12,6 +12,7 @@ from data_augment.errors import InputError
 from nlp_distill.encoding import EncodedRows
 from nlp_distill.evaluation import save_logits
 from nlp_distill.pipelines.tagged_data import SPLITS, TaggedData
+from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce
 from nlp_distill.tagging import (
     count_cut_words,
@@ -49,7 +50,7 @@ class TaggedRows:
     ) -> dict[str, list[np.ndarray]]:
         """Tags of the words of validation and test, kept in ``folder`` as well where one is given."""
         tags = {name: predict_tags(model, tokenizer, self.splits[name]) for name in ("validation", "test")}
-        if folder is not None:
+        if folder is not None and is_main_process():
             save_logits(folder / TAGS, {name: np.concatenate(found) for name, found in tags.items()})
         return tags
 

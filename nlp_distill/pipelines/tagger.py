@@ -176,7 +176,8 @@ class _Stages:
             "seed": seed,
         }
         title = f"training the {arm.replace('_', ' ')}, seed {seed}"
-        return run_stage(title, self.output / f"{arm}-seed{seed}", inputs, build, self.overwrite)
+        folder = self.output / f"{arm}-seed{seed}"
+        return run_stage(title, folder, inputs, build, self.overwrite, every_process=True)
 
     def _describe_teacher(self) -> dict[str, Any]:
         return describe_teacher(self.teacher, self.tokenizer, self.config.max_length)

@@ -7,7 +7,7 @@ from typing import Any
 from data_augment.errors import InputError
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.students import Shape
-from nlp_distill.training import MAX_SEED, MIN_LENGTH
+from nlp_distill.training import MIN_LENGTH, check_baseline_rates, check_seeds
 
 TRAINING: dict[str, Any] = {  # ours; the papers' are those of one tagger
     "learning_rate": 1e-4,
@@ -63,12 +63,8 @@ class TaggerDistillation:
                 f"the weights are {self.soft_weight} (soft) and {self.hard_weight} (hard); give the first above 0 and "
                 "the second 0 or more"
             )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
-        for rate in self.baseline_learning_rates:
-            check_positive("a learning rate of the baseline", rate)
+        check_seeds(self.seeds)
+        check_baseline_rates(self.baseline_learning_rates, self.training)
 
     def choose_shape(self, teacher: Shape) -> Shape:
         """The student's shape, the teacher's where nothing is said."""

@@ -14,13 +14,14 @@ from data_augment.errors import InputError
 from data_augment.glove import load_glove
 from data_augment.masked_lm import MaskedLMCandidates
 from data_augment.rules import CANDIDATES, ReplaceRule, Rule, check_iterations, combine_rules
-from nlp_distill.layer_map import LayerMap, uniform
+from nlp_distill.hashes import hash_file, hash_model_files
+from nlp_distill.layer_map import LayerMap, describe_map, uniform
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.pipelines.bilstm_config import TransferSetConfig
 from nlp_distill.results import drop_place
 from nlp_distill.students import SMALL_3X312, Shape
 from nlp_distill.tasks import Task
-from nlp_distill.training import MAX_SEED, MIN_LENGTH
+from nlp_distill.training import MIN_LENGTH, check_baseline_rates, check_seeds
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,15 @@ class WordReplacement:
         plain = {name: value for name, value in asdict(self).items() if name != "num_workers"}
         return plain | {name: drop_place(plain[name]) for name in ("mlm", "glove_file") if plain[name]}
 
+    def hash_sources(self) -> dict[str, str]:
+        """What the files hold that candidates come from: two of one name may differ. A hub name stands for itself."""
+        hashed = {}
+        if self.glove_file is not None:
+            hashed["glove_file"] = hash_file(self.glove_file)
+        if self.mlm is not None and Path(self.mlm).is_dir():
+            hashed["mlm"] = hash_model_files(self.mlm)
+        return hashed
+
 
 @dataclass(frozen=True)
 class TinyBERTDistillation:
@@ -234,12 +244,8 @@ class TinyBERTDistillation:
             check_positive("baseline_epochs", self.baseline_epochs)
         if self.max_length is not None:
             check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
-        for rate in self.baseline_learning_rates:
-            check_positive("a learning rate of the baselines", rate)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"seeds are {self.seeds}; give one or more, each once")
-        for seed in self.seeds:
-            check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
+        check_baseline_rates(self.baseline_learning_rates, self.prediction_training)
+        check_seeds(self.seeds)
 
     def _check_ablation(self, part: str) -> None:
         if part not in ABLATIONS:
@@ -273,7 +279,7 @@ class TinyBERTDistillation:
             name: getattr(self, name)
             for name in ("relation_heads", "share_projection", "temperature", "max_length")
         }
-        layer_map = getattr(self.layer_map, "__name__", "explicit")
+        layer_map = describe_map(self.layer_map)
         return {"shape": asdict(self.shape), "without": sorted(self.without), "layer_map": layer_map, **plain}
 
     def describe_training(self, task: Task) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class TransferSettings(Protocol):
     def pos_tagger(self) -> str: ...
     def make_candidates(self) -> CandidateSource | None: ...
     def describe(self) -> dict[str, Any]: ...
+    def hash_sources(self) -> dict[str, str]: ...
 
 
 def transfer_file(output: Path) -> Path:
@@ -96,7 +97,8 @@ def make_transfer_set(
         found = {"leaked_rows": leaked, "warnings": warnings}
         return {"rows": rows, "sha256": hash_file(path), **counted, **found}
 
-    inputs = {"settings": settings.describe(), "data": {name: prints[name] for name in list_sources(data)}}
+    asked = settings.describe() | settings.hash_sources()
+    inputs = {"settings": asked, "data": {name: prints[name] for name in list_sources(data)}}
     made = run_stage("building the transfer set", output / "transfer_set", inputs, build, overwrite)
     for warning in made.get("warnings", ()):
         announce(f"WARNING: {warning}")

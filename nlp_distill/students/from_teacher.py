@@ -196,7 +196,7 @@ class _Shrinking:
         sources = dict(self.teacher.named_parameters())
         for name, weight in self.student.named_parameters():
             if id(weight) not in in_layers and name in sources:
-                weight.copy_(self._shrink(name, sources[name], units=None))
+                weight.copy_(self._shrink(name, sources[name], weight.shape, units=None))
         for number, layer in enumerate(own_layers, start=1):
             if number in self.sources:
                 self._fill_layer(layer, other_layers[self.sources[number] - 1])
@@ -207,20 +207,24 @@ class _Shrinking:
         sources = dict(source.named_parameters())
         for name, weight in layer.named_parameters():
             if id(weight) not in attention:
-                weight.copy_(self._shrink(name, sources[name], units))
+                weight.copy_(self._shrink(name, sources[name], weight.shape, units))
         heads_fit = self.shape.heads == self.own.heads and self.shape.hidden <= self.own.hidden
         if heads_fit:
             self._fill_attention(find_attention_linears(layer), find_attention_linears(source))
 
-    def _shrink(self, name: str, source: Tensor, units: Tensor | None) -> Tensor:
-        """A weight with every axis of the teacher's width multiplied by P, and that of the units cut to ``units``."""
+    def _shrink(self, name: str, source: Tensor, shape: Sequence[int], units: Tensor | None) -> Tensor:
+        """A weight with every axis of the teacher's width multiplied by P, and that of the units cut to ``units``.
+
+        An axis that has the same size in the student counts something else: positions, of which BERT-small has as many
+        as it is wide, or the width of ELECTRA's embeddings, which stays.
+        """
         if "norm" in name.lower() and name.endswith("weight"):
-            return source if self.is_same_width else source.mean().expand(self.shape.hidden)
+            return source if source.shape == shape else source.mean().expand(shape)
         result = source
-        for axis, size in enumerate(source.shape):
+        for axis, (size, new_size) in enumerate(zip(source.shape, shape, strict=True)):
             if units is not None and size == self.own.ffn and _is_unit_axis(name, axis):
                 result = result.index_select(axis, units)
-            elif size == self.own.hidden and not self.is_same_width:
+            elif size == self.own.hidden and size != new_size:
                 result = (result.movedim(axis, -1).double() @ self.axes).movedim(-1, axis)
         return result.to(source.dtype)
 

@@ -289,6 +289,10 @@ CASES = {
         f"{DISTILL} --baseline-learning-rates 1 -1",
         "a learning rate of the baseline is -1.0",
     ),
+    "baseline learning rates without scores": (
+        f"{DISTILL} --baseline-learning-rates 1 2 --eval-strategy no",
+        "baseline_learning_rates are chosen from by validation scores",
+    ),
     "batch of none": (
         f"{FINETUNE} {DATA} --per-device-train-batch-size 0",
         "per_device_train_batch_size is 0",

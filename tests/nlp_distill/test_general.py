@@ -89,10 +89,15 @@ def test_the_student_is_an_encoder_that_later_stages_load(distill_general, tmp_p
     assert hash_weights(AutoModel.from_pretrained(folder)) == before
 
 
+@pytest.mark.parametrize("objective", ["tinybert", "distilbert"])
 def test_an_interrupted_run_continues_and_ends_at_the_same_weights(
-    distill_general, tmp_path, monkeypatch, capsys
+    distill_general, masked_lm_folder, encoder_folder, objective, tmp_path, monkeypatch, capsys
 ):
-    assert distill_general(output=tmp_path / "whole") == 0
+    """In the middle of an epoch, where masks and dropout must be those of the run that was not stopped."""
+    options = ["--objective", objective, *(["--hidden-size", 16] if objective == "distilbert" else [])]
+    teacher = masked_lm_folder if objective == "distilbert" else encoder_folder
+    kind = BertForMaskedLM if objective == "distilbert" else AutoModel
+    assert distill_general(*options, teacher=teacher, output=tmp_path / "whole") == 0
     from nlp_distill.trainer import DistillationTrainer
 
     step, taken = DistillationTrainer.training_step, []
@@ -104,11 +109,11 @@ def test_an_interrupted_run_continues_and_ends_at_the_same_weights(
         return step(*args, **kwargs)
 
     monkeypatch.setattr(DistillationTrainer, "training_step", interrupt)
-    assert distill_general(output=tmp_path / "torn") == 130
+    assert distill_general(*options, teacher=teacher, output=tmp_path / "torn") == 130
     monkeypatch.setattr(DistillationTrainer, "training_step", step)
-    assert distill_general(output=tmp_path / "torn") == 0
+    assert distill_general(*options, teacher=teacher, output=tmp_path / "torn") == 0
     assert "continuing in" in capsys.readouterr().err
-    whole, torn = (AutoModel.from_pretrained(tmp_path / name / "student") for name in ("whole", "torn"))
+    whole, torn = (kind.from_pretrained(tmp_path / name / "student") for name in ("whole", "torn"))
     assert hash_weights(whole) == hash_weights(torn)
 
 
@@ -126,6 +131,31 @@ def test_distilbert_s_triple_loss_trains_with_a_masked_language_model(
     assert distill_general(*same_width, teacher=masked_lm_folder) == 0
     student = BertForMaskedLM.from_pretrained(tmp_path / "run" / "student")
     assert student.config.num_hidden_layers == 1
+
+
+def test_the_triple_loss_sees_a_seventh_of_the_tokens_masked(
+    distill_general, masked_lm_folder, tmp_path, monkeypatch
+):
+    batches, forward = [], DistilBERT.forward
+
+    def note(self, student_outputs, teacher_outputs, batch, progress):
+        batches.append((batch["input_ids"].clone(), batch["labels"].clone(), batch["attention_mask"].bool()))
+        return forward(self, student_outputs, teacher_outputs, batch, progress)
+
+    monkeypatch.setattr(DistilBERT, "forward", note)
+    options = ["--objective", "distilbert", "--hidden-size", 16, "--max-steps", 20]
+    assert distill_general(*options, teacher=masked_lm_folder) == 0
+    tokenizer = AutoTokenizer.from_pretrained(masked_lm_folder)
+    special = torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id])
+    guessed = masked = words = 0
+    for tokens, labels, real in batches:
+        chosen = labels != -100
+        assert not chosen[~real].any() and not torch.isin(labels[chosen], special).any()
+        original = torch.where(chosen, labels, tokens)
+        words += int((real & ~torch.isin(original, special)).sum())
+        guessed += int(chosen.sum())
+        masked += int((tokens[chosen] == tokenizer.mask_token_id).sum())
+    assert 0.11 < guessed / words < 0.19 and 0.7 < masked / guessed < 0.9  # 15 %, of which 80 % are [MASK]
 
 
 def test_a_triple_loss_with_settings_of_its_own_reads_the_head_too():

@@ -533,6 +533,18 @@ def test_the_fingerprint_says_what_the_logits_depend_on(tmp_path, source, teache
     assert read_fingerprint(source) is None
 
 
+def test_the_second_teacher_s_labels_are_part_of_the_fingerprint(
+    tmp_path, source, teacher, tokenizer, make_bert
+):
+    """Its logits are put into the first one's order, by names that its config may give in another."""
+    second, output = make_bert(5, LABELS), tmp_path / "labelled.parquet"
+    label_file(source, output, [(teacher, tokenizer), (second, tokenizer)], ["text"], 64)
+    assert read_fingerprint(output)["labels"] == list(LABELS)
+    second.config.id2label = dict(enumerate(reversed(LABELS)))
+    with pytest.raises(InputError, match="labels"):
+        label_file(source, output, [(teacher, tokenizer), (second, tokenizer)], ["text"], 64)
+
+
 # ---- the summary --------------------------------------------------------------------------------------------------
 
 

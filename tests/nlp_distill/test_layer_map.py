@@ -3,7 +3,7 @@
 import pytest
 
 from data_augment.errors import InputError
-from nlp_distill.layer_map import explicit, last, uniform
+from nlp_distill.layer_map import describe_map, explicit, last, uniform
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,9 @@ def test_no_pairs_and_a_student_layer_named_twice_are_refused():
         explicit([])
     with pytest.raises(InputError, match="names a student layer twice"):
         explicit([(1, 2), (1, 3)])
+
+
+def test_a_map_is_described_by_what_tells_it_from_others():
+    assert [describe_map(layer_map) for layer_map in (uniform, last)] == ["uniform", "last"]
+    assert describe_map(explicit([(3, 6), (0, 0)])) == [[0, 0], [3, 6]] != describe_map(explicit([(3, 5)]))
+    assert explicit([(3, 6), (0, 0)]) == explicit([(0, 0), (3, 6)])

@@ -17,6 +17,7 @@ from nlp_distill.pipelines.bilstm_config import (
     CNNShape,
     TransferSetConfig,
     WordStudentDistillation,
+    describe_student,
     plan_cnn,
 )
 from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
@@ -58,6 +59,15 @@ def test_the_bilstm_defaults_are_those_of_tang_et_al() -> None:
     )
     assert config.word_vectors == TeacherWordPieces(300)  # 300 numbers a word, as the paper's word2vec
     assert config.baseline and config.seeds == (0,) and config.training == {} == config.baseline_training
+
+
+def test_word_vectors_are_known_by_what_their_file_holds(tmp_path: Path) -> None:
+    def describe(name, text):
+        (tmp_path / name).write_text(text)
+        return describe_student(WordStudentDistillation(word_vectors=GloveWords(str(tmp_path / name))))
+
+    first = describe("one", "film 1 2")
+    assert first == describe("two", "film 1 2") != describe("one", "film 2 1")
 
 
 def test_the_cnn_defaults_are_those_of_kim() -> None:

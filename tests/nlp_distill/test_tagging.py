@@ -486,6 +486,54 @@ def test_the_command_shows_teacher_student_and_the_student_without_it(distilled,
     assert "unlabelled" in capsys.readouterr().err
 
 
+COMMAND = """
+import json, sys
+
+from nlp_distill.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))
+"""
+
+
+def test_two_processes_distil_a_tagger_as_one_does(
+    run_cli, launch_two_processes, tagger_files, tagger_folder, tmp_path
+):
+    """As one with accumulation does: the mean over the words of a batch is the same there."""
+    (tmp_path / "run.py").write_text(COMMAND)
+    teacher = AutoModelForTokenClassification.from_pretrained(tagger_folder)
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):  # its masks differ between processes
+        setattr(teacher.config, name, 0.0)
+    teacher.save_pretrained(tmp_path / "teacher")
+    AutoTokenizer.from_pretrained(tagger_folder).save_pretrained(tmp_path / "teacher")
+    files = [
+        part for s in ("train", "validation", "test") for part in (f"--{s}-file", tagger_files / f"{s}.conll")
+    ]
+
+    def list_command(output, accumulation):
+        shape = ["--layers", 1, "--max-length", 32]
+        training = ["--num-train-epochs", 2, "--learning-rate", "1e-2", "--per-device-train-batch-size", 6]
+        training += ["--gradient-accumulation-steps", accumulation]
+        given = ["--teacher", tmp_path / "teacher", "--output", output, *files, *shape, *training]
+        return [str(part) for part in ["distill", "tagger", *given]]
+
+    assert run_cli(*list_command(tmp_path / "one", 2)) == 0
+    launch_two_processes(tmp_path / "run.py", json.dumps(list_command(tmp_path / "two", 1)))
+    for arm in ("student", "student_without_teacher"):
+        found, expected = (
+            AutoModelForTokenClassification.from_pretrained(tmp_path / name / f"{arm}-seed0").state_dict()
+            for name in ("two", "one")
+        )
+        for name in expected:
+            if not name.endswith("key.bias"):  # softmax cancels it: its gradient is rounding
+                torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-3, msg=name)
+    scores = [
+        json.loads((tmp_path / name / "results.json").read_text())["models"]["student"]["score"]
+        for name in ("one", "two")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
 def test_sentences_without_tags_are_lines_of_text_or_tokens_of_json(tagger_files, tmp_path):
     (tmp_path / "raw.txt").write_text("one two\x85three\u2028four\r\n\nfive\n", encoding="utf-8")
     (tmp_path / "raw.jsonl").write_text(

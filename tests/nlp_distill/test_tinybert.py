@@ -116,6 +116,7 @@ def test_a_general_student_is_where_it_starts(distill, run_cli, encoder_folder, 
         assert record["command"].startswith("nlp-distill distill general") and record["seconds"] >= 0
         assert record["config"] == made["config"] and record["config"]["training"]["max_steps"] == 2
         assert record["text"] == {"tokens": made["text"]["tokens"], "sha256": made["text"]["sha256"]}
+    assert results["shape"] == results["config"]["shape"] == published["config"]["shape"]
     assert results["shape"]["hidden"] == 8 and results["config"]["general"] == "student"
     assert AutoModel.from_pretrained(tmp_path / "run" / "student-seed0").config.hidden_size == 8
 
@@ -124,6 +125,33 @@ def test_a_general_student_of_which_nothing_is_told_has_no_record(tmp_path):
     assert read_general_record(tmp_path / "none" / "student") is None
     (tmp_path / "results.json").write_text('{"models": {}}')
     assert read_general_record(tmp_path / "student") is None
+
+
+def test_a_transfer_set_is_made_again_from_other_vectors_of_the_same_name(
+    distill, glove_file, tmp_path, capsys
+):
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text(glove_file.read_text())
+    assert distill("--glove-file", vectors, "--no-baseline") == 0
+    moved = vectors.rename(tmp_path / "moved.txt")
+    assert distill("--glove-file", moved, "--no-baseline") == 0  # the same vectors elsewhere
+    moved.write_text("".join(reversed(glove_file.read_text().splitlines(keepends=True))))
+    capsys.readouterr()
+    assert distill("--glove-file", moved, "--no-baseline") == 2
+    error = capsys.readouterr().err
+    assert "transfer_set was made with other settings (settings.glove_file: " in error, error
+
+
+def test_candidates_depend_on_the_model_in_a_folder_and_not_on_its_place(make_bert, tokenizer, tmp_path):
+    def hash_it(name, seed):
+        make_bert(seed).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        return WordReplacement(mlm=str(tmp_path / name)).hash_sources()
+
+    first = hash_it("one", 0)
+    assert first == hash_it("two", 0) and first.keys() == {"mlm"}
+    assert first != hash_it("one", 1)
+    assert WordReplacement(mlm="bert-base-uncased").hash_sources() == {} == WordReplacement().hash_sources()
 
 
 @pytest.mark.parametrize(

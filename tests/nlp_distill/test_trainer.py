@@ -9,7 +9,14 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
@@ -628,6 +635,37 @@ def test_the_checkpoint_with_the_best_score_is_the_student_in_the_end(make_train
     assert changed(weights(trainer.student), load_file(tmp_path / "run/checkpoint-18/model.safetensors"))
 
 
+def test_the_best_checkpoint_of_a_finished_training_is_found_where_the_run_was_moved_to(
+    make_trainer, make_bert, rows, tmp_path
+):
+    scores = iter([0.9, 0.1, 0.3])
+    settings = dict(
+        num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
+        metric_for_best_model="score", greater_is_better=True, eval_dataset=rows,
+        compute_metrics=lambda prediction: {"score": next(scores)},
+    )  # fmt: skip
+    make_trainer("begun", **settings).train()
+    shutil.move(tmp_path / "begun", tmp_path / "moved")
+    resumed = make_trainer("moved", model=make_bert(3), **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.best_model_checkpoint == str(tmp_path / "moved" / "checkpoint-6")
+    assert_equal(weights(resumed.student), load_file(tmp_path / "moved/checkpoint-6/model.safetensors"))
+
+
+def test_a_best_checkpoint_that_is_gone_is_missed_before_training_goes_on(make_trainer, rows, tmp_path):
+    scores = iter([0.9, 0.1, 0.3])
+    settings = dict(
+        num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
+        metric_for_best_model="score", greater_is_better=True, eval_dataset=rows,
+        compute_metrics=lambda prediction: {"score": next(scores)},
+    )  # fmt: skip
+    make_trainer(**settings).train()
+    for step in (6, 18):
+        shutil.rmtree(tmp_path / "run" / f"checkpoint-{step}")
+    with pytest.raises(FileNotFoundError, match="the best checkpoint, .*checkpoint-6, is gone"):
+        make_trainer(**settings).train(resume_from_checkpoint=True)
+
+
 # ---- (j) online teachers ------------------------------------------------------------------------------------------
 
 
@@ -635,6 +673,37 @@ def test_cached_and_online_logits_train_the_same_student(make_trainer, teacher, 
     results = []
     for settings in ({"teacher": teacher, "train_dataset": rows}, {"train_dataset": labelled_rows}):
         trainer = make_trainer(train_sampling_strategy="group_by_length", **PLAIN_DESCENT, **settings)
+        trainer.train()
+        results.append(weights(trainer.student))
+    assert_equal(*results, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("as_datasets", [True, False], ids=["datasets", "encoded"])
+def test_an_online_teacher_tells_a_pair_s_texts_apart_where_its_student_does_not(
+    make_trainer, make_bert, make_rows, tokenizer, teacher, as_datasets
+):
+    encoded = encode_rows(make_rows(22), tokenizer, ["text", "second"], 64)
+    logits, _ = compute_logits(Teacher(teacher), encoded, DistillationCollator(tokenizer))
+    online = encoded
+    if as_datasets:  # from which the Trainer removes the columns that are not used
+        columns = ("input_ids", "token_type_ids", "labels")
+        online = Dataset.from_list([{name: row[name].tolist() for name in columns} for row in encoded])
+    cached = EncodedRows(encoded.columns, encoded.offsets, encoded.labels, logits)
+    results = []
+    for settings in ({"teacher": teacher, "train_dataset": online}, {"train_dataset": cached}):
+        torch.manual_seed(0)
+        student = DistilBertForSequenceClassification(
+            DistilBertConfig(
+                vocab_size=len(tokenizer), dim=16, n_layers=1, n_heads=2, hidden_dim=32, dropout=0.0,
+                attention_dropout=0.0, seq_classif_dropout=0.0, max_position_embeddings=64,
+            )
+        )  # fmt: skip
+        settings |= {
+            "objective": SoftTargets(),
+            "model": student,
+            "train_sampling_strategy": "group_by_length",
+        }
+        trainer = make_trainer(**PLAIN_DESCENT, **settings)
         trainer.train()
         results.append(weights(trainer.student))
     assert_equal(*results, rtol=1e-3, atol=1e-5)

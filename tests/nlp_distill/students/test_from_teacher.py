@@ -100,6 +100,33 @@ def test_embeddings_are_rotated_onto_their_principal_axes():
     torch.testing.assert_close(axes @ axes.T, components.T @ components, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("sizes", [{"max_position_embeddings": 16}, {"vocab_size": 16}, {"num_labels": 16}])
+def test_an_axis_as_long_as_the_teacher_is_wide_is_no_width(sizes):
+    """BERT-small and BERT-medium have 512 positions and are 512 wide."""
+    torch.manual_seed(0)
+    teacher = BertForSequenceClassification(BertConfig(**SIZES | sizes))
+    student = student_from_teacher(teacher, Shape(2, 8, 4, 20))
+    axes = find_axes(teacher, 8).float()
+    for part in ("bert.embeddings.position_embeddings", "bert.embeddings.word_embeddings", "classifier"):
+        own, source = (model.get_submodule(part).weight.detach() for model in (student, teacher))
+        assert own.shape == (source.shape[0], 8)
+        torch.testing.assert_close(own, source @ axes)
+
+
+def test_electra_s_embeddings_keep_a_width_of_their_own():
+    torch.manual_seed(0)
+    teacher = ElectraForSequenceClassification(ElectraConfig(**SIZES, embedding_size=12))
+    with torch.no_grad():
+        teacher.electra.embeddings.LayerNorm.weight.normal_()
+    student = student_from_teacher(teacher, Shape(2, 8, 4, 20))
+    own, source = (model.electra.embeddings.state_dict() for model in (student, teacher))
+    assert all(torch.equal(own[name], source[name]) for name in source)
+    projected = teacher.electra.embeddings_project.weight.detach()
+    torch.testing.assert_close(
+        student.electra.embeddings_project.weight.detach(), find_axes(teacher, 8).float().T @ projected
+    )
+
+
 def test_attention_scores_are_the_best_of_their_rank():
     """At the same inputs x = h P the student's scores are the truncated SVD of the teacher's bilinear form."""
     teacher = make_teacher("bert")
