@@ -5,6 +5,7 @@ training, or many times as much where the student is tiny. What the teacher comp
 mode), so it can be kept: float16, one flat file a part, one place a token, mapped to memory.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,11 @@ class RowsWithStates(torch.utils.data.Dataset):
                 f"{folder} holds states of {index['tokens']} tokens, but the rows have {rows.offsets[-1]}; write them "
                 "again for these rows"
             )
+        if index["rows"] != hash_tokens(rows):
+            raise InputError(
+                f"{folder} holds states of as many tokens of other rows, or of these in another order; write them "
+                "again for these rows"
+            )
         names = list(index["shapes"]) if parts is None else [name_part(part) for part in parts]
         if missing := [name for name in names if name not in index["shapes"]]:
             raise InputError(f"{folder} holds no {missing[0]}; it has {', '.join(index['shapes'])}")
@@ -91,7 +97,7 @@ def write_states(
     """
     folder, tokens = Path(folder), int(rows.offsets[-1])
     shapes = {name_part(part): shape_part(teacher.config, part) for part in parts}
-    index = {"tokens": tokens, "shapes": shapes}
+    index = {"tokens": tokens, "rows": hash_tokens(rows), "shapes": shapes}
     files = {name: _open(folder, name, index, "w+") for name in shapes}
     frozen, collate = Teacher(teacher), DistillationCollator(tokenizer)
     needs = frozenset(kind for kind, _ in parts)
@@ -113,6 +119,14 @@ def write_states(
     for file in files.values():
         file.flush()
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
+def hash_tokens(rows: EncodedRows) -> str:
+    """SHA-256 over what a teacher reads of rows: their tokens, and where each row begins."""
+    digest = hashlib.sha256(np.asarray(rows.offsets, dtype=np.int64).tobytes())
+    for name, tokens in sorted(rows.columns.items()):
+        digest.update(name.encode() + np.ascontiguousarray(tokens).tobytes())
+    return digest.hexdigest()
 
 
 def measure_states(config: PreTrainedConfig, parts: Sequence[Part], tokens: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
@@ -97,8 +98,9 @@ class DistillationTrainer(Trainer):
         model: the student, any ``PreTrainedModel``. It is trained in place, and ``save_model`` writes it alone: a
             folder that loads with plain ``from_pretrained``. ``trainer.model`` is a small module around it.
         teacher: a model, a list of models, a ``Teacher``, or ``None`` when the rows carry ``teacher_logits`` (or the
-            objective needs no teacher). It is frozen, in eval mode, runs without gradients and is never saved. Rows
-            of ``nlp_distill.teacher_states.RowsWithStates`` bring its hidden states and attention too.
+            objective needs no teacher). It is frozen, in eval mode, runs without gradients and in the student's
+            precision (``bf16`` or ``fp16`` of the arguments), and is never saved. Rows of
+            ``nlp_distill.teacher_states.RowsWithStates`` bring its hidden states and attention too.
         objective: what to learn, for example ``SoftTargets(4.0, weight=0.7) + HardLabels(weight=0.3)``. Default:
             ``HardLabels()``, which is fine-tuning.
         args, train_dataset, eval_dataset, processing_class, ...: as in ``Trainer``. ``processing_class`` is the
@@ -223,7 +225,11 @@ class DistillationTrainer(Trainer):
             return SequenceClassifierOutput(logits=inputs[TEACHER_LOGITS])
         if TEACHER_STATES in inputs:
             return restore_outputs(inputs[TEACHER_STATES], inputs.get(TEACHER_LOGITS))
-        return self.teacher.run(inputs, objective.needs) if self.teacher else None
+        if self.teacher is None:
+            return None
+        with self.accelerator.autocast():  # in mixed precision, as the student
+            outputs = self.teacher.run(inputs, objective.needs)
+        return convert_to_fp32(outputs)  # again as the student's
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Logits of the student and the loss to its labels; evaluation asks nothing of the teacher.

@@ -46,8 +46,14 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.smooth_l1_loss(own, other) if own.numel() else student.sum() * 0.0
 
 
+def _widen(rows: Tensor) -> Tensor:
+    """Half-precision states as float32: their squares go beyond float16, and its smallest number is above ours."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
 def _relative_distances(rows: Tensor) -> Tensor:
     """Distances of all pairs of different rows over their mean: (pairs,)."""
+    rows = _widen(rows)
     first, second = torch.triu_indices(len(rows), len(rows), offset=1)
     distances = (rows[first] - rows[second]).square().sum(dim=-1).clamp(min=SMALLEST).sqrt()
     return distances / distances.mean() if len(distances) else distances
@@ -55,6 +61,7 @@ def _relative_distances(rows: Tensor) -> Tensor:
 
 def _cosines(rows: Tensor) -> Tensor:
     """cos of the angle at j between i and k, for all triplets of different rows with i < k: (triplets,)."""
+    rows = _widen(rows)
     differences = rows[:, None] - rows[None, :]  # (i, j, width): from j to i
     lengths = differences.square().sum(dim=-1, keepdim=True).clamp(min=SMALLEST).sqrt()
     unit = (differences / lengths).transpose(0, 1)  # (j, i, width)

@@ -9,7 +9,7 @@ from data_augment.errors import InputError
 from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.compression.prune_structured import prune_heads
-from nlp_distill.encoding import encode_rows
+from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.objectives import TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.teacher_states import RowsWithStates, measure_states, restore_outputs, write_states
@@ -131,6 +131,12 @@ def test_other_rows_and_parts_that_were_not_kept_are_refused(teacher, rows, make
     write_states(teacher, rows, tokenizer, [("hidden_states", 0)], tmp_path)
     with pytest.raises(InputError, match="write them again"):
         RowsWithStates(encode_rows(make_rows(5), tokenizer, ["text"], 32), tmp_path)
+    turned = EncodedRows(
+        {name: tokens[::-1] for name, tokens in rows.columns.items()},
+        np.concatenate([[0], np.cumsum(rows.lengths[::-1])]),
+    )
+    with pytest.raises(InputError, match="of other rows, or of these in another order"):
+        RowsWithStates(turned, tmp_path)
     with pytest.raises(InputError, match=r"holds no keys\.1; it has hidden_states\.0"):
         RowsWithStates(rows, tmp_path, [("keys", 1)])
 

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from safetensors.torch import load_file
 from torch import nn
@@ -676,6 +678,29 @@ def test_cached_and_online_logits_train_the_same_student(make_trainer, teacher, 
         trainer.train()
         results.append(weights(trainer.student))
     assert_equal(*results, rtol=1e-3, atol=1e-5)
+
+
+def test_an_online_teacher_runs_in_the_precision_of_the_training(make_trainer, teacher, rows, monkeypatch):
+    """And its answers come as the student's do, in fp32. Half precision itself crashes on some processors."""
+    inside, seen = [], []
+
+    @contextmanager
+    def autocast(self, *args, **kwargs):
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def answer(model, inputs, outputs):
+        seen.append(bool(inside))
+        outputs.logits = outputs.logits.bfloat16()
+        return outputs
+
+    monkeypatch.setattr(Accelerator, "autocast", autocast)
+    trainer = make_trainer(teacher=teacher, train_dataset=rows)
+    teacher.register_forward_hook(answer)
+    batch = DistillationCollator(trainer.processing_class)([rows[0], rows[1]])
+    assert trainer._teacher_outputs(batch)["logits"].dtype == torch.float32
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("as_datasets", [True, False], ids=["datasets", "encoded"])

@@ -222,6 +222,22 @@ def test_similarity_equals_a_loop():
     assert similarity_loss(student, teacher).item() == pytest.approx(expected / 16)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_relations_of_half_precision_states_are_finite(dtype):
+    """Squares of float16 numbers above 256 are infinite, and equal rows have no distance."""
+    student = (draw(6, 4) * 300).to(dtype).requires_grad_()
+    teacher = (draw(6, 4, seed=1) * 300).to(dtype)
+    with torch.no_grad():
+        student[1] = student[0]
+    loss = distance_loss(student, teacher) + angle_loss(student, teacher)
+    expected = distance_loss(student.detach().double(), teacher.double()) + angle_loss(
+        student.detach().double(), teacher.double()
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    loss.backward()
+    assert torch.isfinite(student.grad).all()
+
+
 @pytest.mark.parametrize("kind", [RelationalKD, SimilarityPreserving])
 def test_rows_are_means_of_real_tokens_or_logits(kind, student, teacher, batch):
     own, other = run(student, batch), run(teacher, batch)
