@@ -128,7 +128,8 @@ try:  # the kernel's own maximum begins with what the parent had
     status = open("/proc/self/status").read()
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
 except (OSError, IndexError):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 print(json.dumps(dict(load_s=seconds, peak_mb=peak)))
 """
 LOAD_EXPORTED = """

@@ -96,7 +96,8 @@ def encode_rows(
 
     Args:
         rows: mappings, for example a ``datasets.Dataset``; a ``label`` column is taken along where there is one.
-        tokenizer: the tokenizer of the model that will read them.
+        tokenizer: the tokenizer of the model that will read them. Pairs get ``token_type_ids`` where it lists them
+            among its ``model_input_names``.
         text_columns: one column, or two for pairs (truncated longest first).
         max_length: tokens a row, special tokens included.
         teacher_logits: cached logits in the order of ``rows``; by default the rows' own ``teacher_logits`` column.
@@ -108,7 +109,9 @@ def encode_rows(
     lengths: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
     labels: list[Any] = []
     logits: list[Any] = []
-    names = ["input_ids", *(["token_type_ids"] if len(text_columns) == 2 else [])]
+    # As pipelines and exported models ask it: what it does not list, they do not feed.
+    with_types = len(text_columns) == 2 and "token_type_ids" in tokenizer.model_input_names
+    names = ["input_ids", *(["token_type_ids"] if with_types else [])]
     for chunk in iterate_chunks(rows, CHUNK_ROWS):
         texts = [[row[column] for row in chunk] for column in text_columns]
         if broken := [
@@ -117,7 +120,7 @@ def encode_rows(
             raise InputError(
                 f"a text holds half of a surrogate pair, which is no Unicode text: {broken[0][:40]!r}"
             )
-        encoded = _tokenise(tokenizer, texts, max_length, with_types=len(text_columns) == 2)
+        encoded = _tokenise(tokenizer, texts, max_length, with_types)
         lengths.append(np.fromiter(map(len, encoded["input_ids"]), dtype=np.int64, count=len(chunk)))
         for name in names:
             tokens = [token for row in encoded[name] for token in row]

@@ -64,6 +64,11 @@ def drop_place(value: str) -> str:
     return Path(value).name if Path(value).is_absolute() else value
 
 
+def say_ratio(ratio: float, better: str, worse: str) -> str:
+    """How many times better, or worse where it is below 1: ``2.0× faster`` and, of 0.5, ``2.0× slower``."""
+    return f"{ratio:.1f}× {better}" if ratio >= 1 else f"{1 / ratio:.1f}× {worse}"
+
+
 def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One entry for a model trained with several seeds: means of the scores, the scores of each, the first's path.
 
@@ -135,7 +140,8 @@ def render_results(results: Mapping[str, Any]) -> str:
         lines.append(
             f"- One text at a time, from text to logits, side by side on {speed['threads']} thread(s): teacher "
             f"{median['teacher']:.1f} ms, student {median['student']:.1f} ms, "
-            f"**{median['teacher'] / median['student']:.1f}× faster** (median of {speed['texts']} test texts)."
+            f"**{say_ratio(median['teacher'] / median['student'], 'faster', 'slower')}** (median of {speed['texts']} "
+            "test texts)."
         )
     transfer, unit = results["transfer_set"], name_unit(results)
     lines.append(

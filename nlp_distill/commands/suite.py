@@ -13,7 +13,7 @@ from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce, make_folder, write_whole
 from nlp_distill.tasks import TWEETS, TaskData, load_task, read_suite_file
 
-OwnTasks = Mapping[str, Mapping[str, str]]
+OwnTasks = Mapping[str, Mapping[str, str | list[str]]]
 
 ENSEMBLE_SEED = 0  # what an ensemble of models with seeds of their own is published under
 
@@ -65,7 +65,7 @@ def load_known(options: argparse.Namespace, name: str) -> TaskData:
     return load_task(name, skip_bad_rows=options.skip_bad_rows, **given)
 
 
-def load_own(options: argparse.Namespace, name: str, fields: Mapping[str, str]) -> TaskData:
+def load_own(options: argparse.Namespace, name: str, fields: Mapping[str, str | list[str]]) -> TaskData:
     """A task of ``--suite``.
 
     Raises:
@@ -105,7 +105,9 @@ def describe_suite(options: argparse.Namespace, own: OwnTasks) -> dict[str, Any]
         "given_teachers": teachers,
     }
     files = {
-        name: {key: Path(value).name if key.endswith("_file") else value for key, value in fields.items()}
+        name: {
+            key: Path(str(value)).name if key.endswith("_file") else value for key, value in fields.items()
+        }
         for name, fields in own.items()
     }
     return plain | ({"own_files": files} if own else {})

@@ -6,7 +6,7 @@ from typing import Any
 
 from nlp_distill.report import svg
 from nlp_distill.report.collect import Details, Example, Run, name_model
-from nlp_distill.results import describe_cut_words, name_unit, show_agreement
+from nlp_distill.results import describe_cut_words, name_unit, say_ratio, show_agreement
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6068; --page: #fff; --card: #f6f7f9; --line: #d9dce1;
@@ -72,11 +72,11 @@ def say_headline(results: Mapping[str, Any]) -> str:
         said.append(f"The student keeps <b>{results['retention']:.1%}</b> of the teacher's score.")
     if "student" in models and models["student"].get("bytes"):
         smaller = models["teacher"]["bytes"] / models["student"]["bytes"]
-        said.append(f"It is <b>{smaller:.1f}× smaller</b>.")
+        said.append(f"It is <b>{say_ratio(smaller, 'smaller', 'larger')}</b>.")
     if "speed" in results:
         median = results["speed"]["median_ms"]
         said.append(
-            f"One text at a time it is <b>{median['teacher'] / median['student']:.1f}× faster</b> "
+            f"One text at a time it is <b>{say_ratio(median['teacher'] / median['student'], 'faster', 'slower')}</b> "
             f"({median['teacher']:.1f} ms and {median['student']:.1f} ms on {results['speed']['threads']} thread(s))."
         )
     if results.get("gap_closed") is not None:

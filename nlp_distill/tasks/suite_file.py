@@ -4,6 +4,7 @@
 train_file = "reviews.csv"
 text_column = "review"
 label_column = "stars"
+labels = ["1", "2", "3", "4", "5"]  # where train may lack one
 
 [duplicates]
 train_file = "questions.tsv"
@@ -24,10 +25,14 @@ from nlp_distill.tasks.packaged import TWEETS
 
 FILES = ("train_file", "validation_file", "test_file")
 COLUMNS = ("text_column", "text_pair_column", "label_column")
+LABELS = "labels"
 NEEDED = ("train_file", "text_column")
 
 
-def read_suite_file(path: str | Path) -> dict[str, dict[str, str]]:
+OwnTask = dict[str, str | list[str]]
+
+
+def read_suite_file(path: str | Path) -> dict[str, OwnTask]:
     """The tasks of a file, as arguments of :func:`nlp_distill.tasks.load_own_files` by name, in the file's order.
 
     Args:
@@ -50,7 +55,7 @@ def read_suite_file(path: str | Path) -> dict[str, dict[str, str]]:
     return {name: _read_task(path, name, table) for name, table in tables.items()}
 
 
-def _read_task(path: Path, name: str, table: Any) -> dict[str, str]:
+def _read_task(path: Path, name: str, table: Any) -> OwnTask:
     where = f"{path}: task {name}"
     if not isinstance(table, dict):
         raise InputError(f"{path}: {name} is no table; give each task one, [NAME], and its keys below it")
@@ -59,13 +64,19 @@ def _read_task(path: Path, name: str, table: Any) -> dict[str, str]:
             f"{where} has the name of a known data set; call yours otherwise, or give --tasks {name}"
         )
     for key, value in table.items():
-        if key not in (*FILES, *COLUMNS):
+        if key not in (*FILES, *COLUMNS, LABELS):
             raise InputError(
-                f"{where} has the unknown key {key!r}; give any of {', '.join((*FILES, *COLUMNS))}"
+                f"{where} has the unknown key {key!r}; give any of {', '.join((*FILES, *COLUMNS, LABELS))}"
             )
-        if not isinstance(value, str) or not value:
+        if key == LABELS and not (isinstance(value, list) and value and all(map(_is_name, value))):
+            raise InputError(f"{where} has {key} = {value!r}; give a list of names in quotes")
+        if key != LABELS and not _is_name(value):
             raise InputError(f"{where} has {key} = {value!r}; give a text in quotes")
     for key in NEEDED:
         if key not in table:
             raise InputError(f"{where} lacks {key}; it needs {' and '.join(NEEDED)}")
     return {key: str(path.parent / value) if key in FILES else value for key, value in table.items()}
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""

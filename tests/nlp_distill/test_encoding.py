@@ -5,10 +5,14 @@ import time
 import numpy as np
 import pytest
 from datasets import Dataset
+from transformers import pipeline
 
 from nlp_distill import encoding
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_for_teacher, encode_rows, iterate_chunks
+from nlp_distill.evaluation import predict_logits
+from nlp_distill.export import list_inputs
+from nlp_distill.tasks import Task
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +192,22 @@ def test_rows_without_a_label_take_the_teachers_and_others_keep_theirs():
     assert values.label_by_teacher().labels.tolist() == [0.5, 3.0, 2.0]
     with pytest.raises(ValueError, match="need teacher_logits"):
         EncodedRows(tokens, offsets).label_by_teacher()
+
+
+@pytest.mark.parametrize("lists_types", [True, False])
+def test_a_pair_is_read_as_a_pipeline_reads_it(tokenizer, make_rows, make_bert, lists_types):
+    """A BERT whose tokenizer does not list token types never gets them from a pipeline, nor when it is exported."""
+    if not lists_types:
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    rows, model = make_rows(6), make_bert()
+    task = Task("pairs", "text", "second", ("negative", "positive"), ("accuracy",))
+    logits = predict_logits(model, tokenizer, Dataset.from_list(rows), task, 64)
+    ask = pipeline("text-classification", model, tokenizer=tokenizer, top_k=None, function_to_apply="none")
+    for row, found in zip(rows, logits, strict=True):
+        answer = ask({"text": row["text"], "text_pair": row["second"]})
+        expected = {entry["label"]: entry["score"] for entry in answer}
+        np.testing.assert_allclose(found, [expected[label] for label in task.labels], rtol=1e-4, atol=1e-5)
+    assert ("token_type_ids" in list_inputs(model, tokenizer)) == lists_types
 
 
 def test_rows_encoded_for_a_teacher_of_other_tokens_reach_it(

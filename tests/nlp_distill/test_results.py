@@ -13,6 +13,7 @@ from nlp_distill.results import (
     publish_result,
     render_model_table,
     render_results,
+    say_ratio,
     show_agreement,
     write_results,
 )
@@ -201,3 +202,11 @@ def test_versions_name_python_and_the_packages_that_decide_a_result() -> None:
     assert versions["transformers"] == transformers.__version__
     assert torch.__version__.startswith(versions["torch"].partition("+")[0])
     assert {"python", "numpy", "tokenizers", "textblob"} <= set(versions)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(2.0, "2.0× faster"), (1.0, "1.0× faster"), (0.5, "2.0× slower"), (0.04, "25.0× slower")],
+)
+def test_a_ratio_below_one_is_told_the_other_way_round(ratio, said):
+    assert say_ratio(ratio, "faster", "slower") == said

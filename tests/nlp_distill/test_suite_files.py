@@ -61,6 +61,14 @@ def test_a_suite_of_own_files_is_distilled(distill, suite_file, own_files, tmp_p
     assert distill("bam", *given) == 0  # everything is reused, and may be published again
 
 
+def test_labels_name_the_classes_that_train_lacks(own_files, tmp_path):
+    path = tmp_path / "suite.toml"
+    labels = ["negative", "neutral", "positive"]
+    path.write_text(FILMS.format(own=own_files) + f"labels = {json.dumps(labels)}\n")
+    fields = read_suite_file(path)["films"]
+    assert load_own_files(**fields).task.labels == tuple(labels)
+
+
 def test_mt_dnn_takes_one_too_beside_other_tasks(distill, suite_file, tmp_path):
     folder = tmp_path / "glue" / "RTE"
     folder.mkdir(parents=True)
@@ -118,6 +126,8 @@ def test_paths_start_from_the_file_s_own_folder(tmp_path):
         ("", "holds no task; give each a table, [NAME], with train_file and text_column"),
         ('films = "train.csv"\n', "films is no table; give each task one, [NAME]"),
         (FILMS + 'text = "a"\n', "task films has the unknown key 'text'; give any of train_file"),
+        (FILMS + 'labels = "good"\n', "task films has labels = 'good'; give a list of names in quotes"),
+        (FILMS + "labels = [1, 2]\n", "task films has labels = [1, 2]; give a list of names"),
         (FILMS + "label_column = 3\n", "task films has label_column = 3; give a text in quotes"),
         ('[films]\ntrain_file = "a.csv"\n', "task films lacks text_column"),
         ('[films]\ntext_column = "a"\n', "task films lacks train_file"),
