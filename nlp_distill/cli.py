@@ -332,6 +332,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model-task", metavar="NAME", help="of multi-task models: the task to take (default: --task)"
     )
     evaluate.add_argument("--max-length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    evaluate.add_argument("--json", metavar="FILE", help="also write the scores there, and what they are of")
     add_trust_option(evaluate)
     return parser
 

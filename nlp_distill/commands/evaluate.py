@@ -1,8 +1,10 @@
 """``nlp-distill evaluate``: score saved models."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from data_augment.atomic import check_output_path
 from nlp_distill.commands.inputs import choose_task, load_data
 from nlp_distill.limits import check_whole
 
@@ -13,10 +15,13 @@ def run(options: argparse.Namespace) -> None:
 
     from nlp_distill.evaluation import describe_scores, describe_size, predict_logits
     from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
-    from nlp_distill.results import render_model_table
+    from nlp_distill.results import collect_versions, render_model_table
+    from nlp_distill.stages import write_json
     from nlp_distill.training import MIN_LENGTH
 
     check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
+    if options.json:
+        check_output_path(options.json, overwrite=True)  # now, rather than when the work is done
     data = load_data(options)
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task(options.model, options.model_task, "--model-task", code, data.task.name)
@@ -32,3 +37,14 @@ def run(options: argparse.Namespace) -> None:
         reference = logits if reference is None else reference
         models[name] = scores | describe_size(model, model.config.name_or_path)  # of one task, not of all
     print(render_model_table(models, data.task.metrics[0]))
+    if options.json:
+        scored = {
+            "task": data.task.name,
+            "metric": data.task.metrics[0],
+            "models": models,
+            "data": {"test": data.fingerprints()["test"]},
+            "data_source": data.source,
+            "command": options.command_line,
+            "versions": collect_versions(),
+        }
+        write_json(Path(options.json), scored)

@@ -311,16 +311,22 @@ def test_rows_that_lack_a_class_are_of_the_classes_that_are_named(
 
 
 def test_evaluate_compares_models_with_the_first(
-    run_cli, data_options, teacher_folder: Path, encoder_folder: Path, capsys: pytest.CaptureFixture
+    run_cli, data_options, teacher_folder: Path, encoder_folder: Path, tmp_path, capsys: pytest.CaptureFixture
 ) -> None:
-    models = ["--model", teacher_folder, encoder_folder]
-    assert run_cli("evaluate", *models, *data_options, "--max-length", 32) == 0
+    models, file = ["--model", teacher_folder, encoder_folder], tmp_path / "scores.json"
+    assert run_cli("evaluate", *models, *data_options, "--max-length", 32, "--json", file) == 0
     header, _, first, second = capsys.readouterr().out.splitlines()
     assert header.startswith("| model | accuracy | macro_f1 | agrees with teacher |")
     assert (
         first.startswith(f"| {teacher_folder} |") and "|  |" in first
     )  # it agrees with itself: nothing to say
     assert second.startswith(f"| {encoder_folder} |") and "%" in second
+    scored = json.loads(file.read_text())
+    assert list(scored["models"]) == [str(teacher_folder), str(encoder_folder)]
+    assert f"{scored['models'][str(teacher_folder)]['score']:.4f}" in first
+    assert scored["data"]["test"]["rows"] == 12 and scored["command"].startswith("nlp-distill evaluate")
+    assert run_cli("evaluate", *models, *data_options, "--json", tmp_path / "none" / "scores.json") == 2
+    assert "none" in capsys.readouterr().err
 
 
 def test_bad_rows_are_skipped_and_counted_where_asked_for(
