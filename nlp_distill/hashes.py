@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 MODEL_FILES = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
@@ -20,6 +21,14 @@ def hash_weights(model: PreTrainedModel, without: Collection[str] = ()) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def describe_architecture(config: PreTrainedConfig) -> dict[str, Any]:
+    """A model's config as plain values, without where it came from and what wrote it."""
+    written = json.loads(config.to_json_string(use_diff=False))
+    return {
+        key: value for key, value in written.items() if key not in ("_name_or_path", "transformers_version")
+    }
 
 
 def hash_file(path: str | Path) -> str:

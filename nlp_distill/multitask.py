@@ -77,7 +77,7 @@ class MixedTaskSampler(Sampler[int]):
 
     BAM's sampling (exponent 0.75: large tasks lead, but less than by their size), with tasks mixed inside a batch.
     Exponent 1 is proportional, 0 uniform; exponent 1/T is sampling at temperature T (mT5's and XLM's). Inside a task
-    rows come in shuffled rounds: none is seen twice before all were seen once.
+    rows come in shuffled rounds: in an epoch none is seen twice before all were seen once.
 
     An epoch has as many draws as there are rows in all tasks together. BAM's own code copies data sets instead, and
     hard-codes their sizes.
@@ -151,7 +151,7 @@ class MixedTaskSampler(Sampler[int]):
             visited = random.permutation(POOL_BATCHES)[
                 steps[pool] - first
             ]  # so that no epoch goes from long to short
-            ordered = rows[pool][np.argsort(-self.lengths[rows[pool]], kind="stable")]
+            ordered = order_by_length(rows[pool], self.lengths)
             grouped[pool[np.argsort(visited, kind="stable")]] = ordered
         return grouped
 
@@ -206,8 +206,22 @@ class SingleTaskSampler(Sampler[int]):
             return order.reshape(-1, self.batch_size)
         pool = POOL_BATCHES * self.batch_size
         parts = [order[start : start + pool] for start in range(0, len(order), pool)]
-        grouped = [part[np.argsort(-self.lengths[part], kind="stable")] for part in parts]
+        grouped = [order_by_length(part, self.lengths) for part in parts]
         return np.concatenate(grouped).reshape(-1, self.batch_size)
+
+
+def order_by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Row numbers longest first, and all of them once before any comes again: copies of a row stay out of its batch.
+
+    Args:
+        rows: row numbers, some of them several times.
+        lengths: tokens by row number.
+    """
+    by_row = np.argsort(rows, kind="stable")
+    first = np.searchsorted(rows[by_row], rows[by_row])  # where each row's own run begins
+    copies = np.empty(len(rows), dtype=np.int64)
+    copies[by_row] = np.arange(len(rows)) - first
+    return rows[np.lexsort((-lengths[rows], copies))]
 
 
 def _check_sizes(sizes: ArrayLike) -> np.ndarray:

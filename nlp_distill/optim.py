@@ -23,8 +23,9 @@ LAYER = re.compile(
     r"(?:encoder\.layer|transformer\.layer|layers)\.(\d+)\.|lstm\.(?:weight|bias)_[ih]h_l(\d+)"
 )
 CONVOLUTION = re.compile(r"encoder\.windows\.")
-EMBEDDINGS = re.compile(r"embeddings")
-POOLER = re.compile(r"pooler\.")
+EMBEDDINGS = re.compile(r"embedding|mask_emb|relative_attention_bias")  # MPNet's bias is a table of positions
+POOLER = re.compile(r"pooler\.|final_norm\.")  # ModernBERT ends in a norm
+TASK = re.compile(r"^heads\.[^.]+\.")  # of a multi-task model; what a task is called says nothing
 
 
 def layerwise_groups(
@@ -58,7 +59,7 @@ def layerwise_groups(
         parameter = model.get_parameter(name)
         if not parameter.requires_grad:
             continue
-        is_free = bool(NO_DECAY.search(name))
+        is_free = bool(NO_DECAY.search(".".join(name.rsplit(".", 2)[-2:])))
         group = {
             "params": [],
             "lr": learning_rate * decay**depth,
@@ -72,17 +73,17 @@ def layerwise_groups(
 
 def measure_depths(model: nn.Module) -> Iterator[tuple[str, int]]:
     """Name and depth of every parameter: 0 at the head, layers + 2 at the embeddings."""
-    names = [name for name, _ in model.named_parameters()]
-    numbers = {name: _find_layer(name) for name in names}
+    parts = {name: TASK.sub("", name) for name, _ in model.named_parameters()}
+    numbers = {name: _find_layer(part) for name, part in parts.items()}
     layers = max((number for number in numbers.values() if number is not None), default=-1) + 1
-    for name in names:
+    for name, part in parts.items():
         number = numbers[name]
         if number is not None:
             yield name, layers + 1 - number
-        elif EMBEDDINGS.search(name):
+        elif EMBEDDINGS.search(part):
             yield name, layers + 2
         else:
-            yield name, 1 if POOLER.search(name) else 0
+            yield name, 1 if POOLER.search(part) else 0
 
 
 def _find_layer(name: str) -> int | None:

@@ -227,7 +227,7 @@ def check_results_are_ours(folder: Path, overwrite: bool, name: str = "results")
             content = json.loads(page.read_text(encoding="utf-8"))
         except ValueError:
             content = None
-        if isinstance(content, dict) and "models" in content:
+        if isinstance(content, dict) and ("models" in content or {"tasks", "averages"} <= content.keys()):
             return
     for path in (page, folder / f"{name}.md"):
         if path.exists():

@@ -16,6 +16,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
+from data_augment.errors import InputError
 from nlp_distill.batching import (
     OF_TEACHER,
     TEACHER_LOGITS,
@@ -67,7 +68,12 @@ class DistillationModel(nn.Module):
         return self.student.config
 
     def activation_checkpointing_enable(self, *args, **kwargs) -> None:
-        self.student.activation_checkpointing_enable(*args, **kwargs)
+        try:
+            self.student.activation_checkpointing_enable(*args, **kwargs)
+        except ValueError as error:
+            raise InputError(
+                f"a {type(self.student).__name__} cannot compute activations again; leave out gradient_checkpointing"
+            ) from error
 
     def gradient_checkpointing_enable(self, *args, **kwargs) -> None:  # its name in older transformers
         self.student.gradient_checkpointing_enable(*args, **kwargs)

@@ -153,17 +153,17 @@ def score_predictions(task: Task) -> Callable[[Any], dict[str, float]]:
     return compute
 
 
-def read_score(trainer: DistillationTrainer) -> float | None:
-    """The validation score of the weights that training ended with, or None if nothing was evaluated.
+def find_evaluation(trainer: DistillationTrainer) -> Mapping[str, Any]:
+    """What validation said of the weights that training ended with; empty if nothing was evaluated.
 
     They are those of the best checkpoint where it is loaded at the end, whatever metric chose it, else the last ones.
     """
-    scores: dict[Any, float] = {
-        entry["step"]: entry["eval_score"] for entry in trainer.state.log_history if "eval_score" in entry
+    found: dict[Any, Any] = {
+        entry["step"]: entry for entry in trainer.state.log_history if "eval_score" in entry
     }
     best = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    step = int(best.rpartition("-")[2]) if best else max(scores, default=-1)
-    return scores.get(step)
+    step = int(best.rpartition("-")[2]) if best else max(found, default=-1)
+    return found.get(step, {})
 
 
 @contextmanager
@@ -192,8 +192,9 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
     What was written for TensorBoard beside the checkpoints stays, as ``output/runs``.
 
     Returns:
-        ``{"validation_score", "epochs", "steps", "seconds", "history"}``; ``history`` holds the evaluations, and
-        ``seconds`` counts those before the checkpoint that the training continued at, too.
+        ``{"validation_score", "selected_step", "epochs", "steps", "seconds", "history"}``; ``history`` holds the
+        evaluations, of which ``selected_step`` is that of the saved weights, and ``seconds`` counts those before the
+        checkpoint that the training continued at, too.
     """
     checkpoints = str(trainer.args.output_dir)
     clock = _Clock()
@@ -208,8 +209,10 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         if (written := Path(checkpoints, TENSORBOARD)).is_dir():
             shutil.copytree(written, output / TENSORBOARD, dirs_exist_ok=True)
         finish_tracking(trainer.args.report_to)
+    chosen = find_evaluation(trainer)
     return {
-        "validation_score": read_score(trainer),
+        "validation_score": chosen.get("eval_score"),
+        "selected_step": chosen.get("step"),
         "epochs": trainer.state.epoch,
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),

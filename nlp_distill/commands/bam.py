@@ -48,7 +48,7 @@ def configure_bam(options: argparse.Namespace):
     """The pipeline's settings from the options.
 
     Raises:
-        InputError: for several teachers of one task.
+        InputError: for several teachers of one task, or settings of models that the combination does not have.
     """
     from nlp_distill.pipelines.bam import BAM
 
@@ -62,6 +62,11 @@ def configure_bam(options: argparse.Namespace):
         "seeds": tuple(options.seeds) if options.seeds else None,
     }
     own = {"num_train_epochs": options.single_epochs, "learning_rate": options.single_learning_rate}
+    if "single" not in options.combination and any(value is not None for value in own.values()):
+        raise InputError(
+            f"--single-epochs and --single-learning-rate are of models of one task, and {options.combination} has "
+            "none; leave them out"
+        )
     shared = {name: value for name, value in options.training.items() if name not in own}
     return dataclasses.replace(
         BAM(),

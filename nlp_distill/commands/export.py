@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from nlp_distill.export import export_model, list_inputs, measure_parity
-    from nlp_distill.hashes import hash_tokenizer, hash_weights
+    from nlp_distill.hashes import describe_architecture, hash_tokenizer, hash_weights
     from nlp_distill.models import (
         check_max_length,
         check_vocabulary,
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
         "student": hash_weights(model),
         "tokenizer": hash_tokenizer(tokenizer),
         **settings,
-        "config": describe_config(model),
+        "config": describe_architecture(model.config),
         "truncation_side": tokenizer.truncation_side,
         "pad_token_id": tokenizer.pad_token_id,
         "reads": list_inputs(model, tokenizer),
@@ -89,14 +89,6 @@ def run(options: argparse.Namespace) -> None:
     if is_main_process():
         write_json(output / "parity.json", result)
         show(result, model, output, bool(is_pair))
-
-
-def describe_config(model: Any) -> dict[str, Any]:
-    """A model's config as plain values, without where it came from and what wrote it."""
-    written = json.loads(model.config.to_json_string(use_diff=False))
-    return {
-        key: value for key, value in written.items() if key not in ("_name_or_path", "transformers_version")
-    }
 
 
 def read_samples(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data_augment.errors import InputError
 from nlp_distill.commands.inputs import find_model
 from nlp_distill.commands.suite import (
     ENSEMBLE_SEED,
@@ -47,10 +48,35 @@ def plan_results(config, tasks: Iterable[str]) -> list[tuple[str, str, int]]:
     return [(METHODS[arm], task, seed) for task in tasks for arm, own in seeds.items() for seed in own]
 
 
+def check_teachers_are_trained(options: argparse.Namespace) -> None:
+    """Refuse options of the teachers' training where teachers are given.
+
+    Raises:
+        InputError: naming one.
+    """
+    of_training = {
+        "--num-teachers": options.num_teachers,
+        "--keep": options.keep,
+        "--dropouts": options.dropouts,
+        "--teacher-tasks": options.teacher_tasks,
+        "--no-fine-tuning": options.no_fine_tuning or None,
+    }
+    unused = [name for name, value in of_training.items() if value is not None]
+    if options.teachers and unused:
+        raise InputError(
+            f"{unused[0]} is of teachers that are trained here, and --teachers gives them; leave out one of the two"
+        )
+
+
 def configure_mt_dnn(options: argparse.Namespace):
-    """The pipeline's settings from the options."""
+    """The pipeline's settings from the options.
+
+    Raises:
+        InputError: for settings of teachers that are not trained here.
+    """
     from nlp_distill.pipelines.mt_dnn import MTDNN
 
+    check_teachers_are_trained(options)
     config = MTDNN()
     teachers = config.teachers if options.num_teachers is None else options.num_teachers
     given: dict[str, Any] = {

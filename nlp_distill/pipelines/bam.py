@@ -33,11 +33,14 @@ from nlp_distill.pipelines.multitask import (
     Labels,
     Recipe,
     Suite,
+    check_encoder,
     check_training,
     label_tasks,
+    load_teacher,
     train_model,
 )
 from nlp_distill.pipelines.multitask_results import finish
+from nlp_distill.results import check_results_are_ours
 from nlp_distill.training import check_seeds
 
 COMBINATIONS = ("single", "multi", "single-single", "multi-multi", "single-multi")
@@ -73,7 +76,7 @@ class BAM:
         teachers: folders or hub names of teachers by task; what is not given is trained here with the first seed.
 
     Raises:
-        InputError: for an unknown combination, no seed, or teachers where the combination has none.
+        InputError: for an unknown combination, no seed, or teachers and annealing where the combination has no teacher.
     """
 
     combination: str = "single-multi"
@@ -101,6 +104,11 @@ class BAM:
             raise InputError(
                 f"teachers of single tasks are given, but {self.combination} has none; leave them out"
             )
+        if not self.annealing and "-" not in self.combination:
+            raise InputError(
+                f"{self.combination} has no teacher, so there is nothing to leave out of its annealing; leave "
+                "annealing on, or take a combination with a teacher"
+            )
 
     def check_training(self, folder: Path) -> None:
         """Refuse training arguments before any work.
@@ -112,12 +120,14 @@ class BAM:
             check_training(training, folder)
 
     def describe(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """The settings as plain values, those that the combination uses."""
         names = ("combination", "annealing", "layerwise_decay", "exponent")
-        return {name: getattr(self, name) for name in names} | {
-            "single_training": {**SINGLE, **self.single_training},
-            "multi_training": {**MULTI, **self.multi_training},
-        }
+        described = {name: getattr(self, name) for name in names}
+        if "single" in self.combination:
+            described["single_training"] = {**SINGLE, **self.single_training}
+        if "multi" in self.combination:
+            described["multi_training"] = {**MULTI, **self.multi_training}
+        return described
 
 
 def distill_bam(
@@ -147,6 +157,10 @@ def distill_bam(
         )
     stages = _Stages(config, suite, encoder, Path(output_dir), overwrite)
     config.check_training(stages.output)
+    check_encoder(suite, encoder)
+    check_results_are_ours(stages.output, overwrite)
+    for name, path in config.teachers.items():
+        load_teacher(path, name, suite)  # refuses one that does not fit, before the others are trained
     teachers, _, students = config.combination.rpartition("-")
     arms: dict[str, list[dict[str, Any]]] = {}
     labels = Labels()

@@ -29,13 +29,15 @@ from nlp_distill.pipelines.multitask import (
     Labels,
     Recipe,
     Suite,
+    check_encoder,
     check_training,
     label_tasks,
     train_model,
 )
 from nlp_distill.pipelines.multitask_results import finish
 from nlp_distill.pipelines.scoring import describe_test
-from nlp_distill.training import MAX_SEED, check_seeds
+from nlp_distill.results import check_results_are_ours
+from nlp_distill.training import check_seeds
 
 TRAINING: dict[str, Any] = {
     "learning_rate": 5e-5,  # MT-DNN, section 4.2
@@ -48,6 +50,7 @@ TRAINING: dict[str, Any] = {
 FINE_TUNING: dict[str, Any] = {**TRAINING, "num_train_epochs": 3}  # not in the papers
 DROPOUTS = (0.1, 0.2, 0.3)  # MT-DNN_KD, section 4.2
 AVERAGES = ("probabilities", "logits")
+FIRST_TEACHER_SEED = 100  # beyond those that students usually have
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class MTDNN:
         average: ``probabilities`` as in the paper, or ``logits``.
         san: pair tasks with a SAN head; the others have plain ones.
         given: folders or hub names of teachers by task, instead of training any.
-        seeds: one student for each; the teachers' seeds follow the largest.
+        seeds: one student for each; the teachers have their own, from ``FIRST_TEACHER_SEED``.
         training: fields of ``TrainingArguments`` over ``TRAINING``.
         fine_tuning: the same over ``FINE_TUNING``.
 
@@ -90,12 +93,12 @@ class MTDNN:
             raise InputError(f"average is {self.average!r}; give {' or '.join(AVERAGES)}")
         if not self.dropouts or not all(0 <= rate < 1 for rate in self.dropouts):
             raise InputError(f"dropouts are {self.dropouts}; give one or more rates from 0 up to 1")
-        check_seeds(self.seeds, at_most=MAX_SEED - self.teachers)
+        check_seeds(self.seeds)
 
     @property
     def teacher_seeds(self) -> tuple[int, ...]:
-        """The seeds of the teachers that are trained here."""
-        first = max(self.seeds) + 1
+        """The seeds of the teachers that are trained here: the same for every student that is added."""
+        first = FIRST_TEACHER_SEED
         return () if self.given else tuple(range(first, first + self.teachers))
 
     def check_training(self, folder: Path) -> None:
@@ -125,13 +128,21 @@ class MTDNN:
         return [name for name in suite.data if name in wanted]
 
     def describe(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        names = ("teachers", "kept", "fine_tune", "average")
-        return {name: getattr(self, name) for name in names} | {
-            "dropouts": list(self.dropouts),
-            "teacher_tasks": None if self.teacher_tasks is None else list(self.teacher_tasks),
+        """The settings as plain values; of teachers that are given there are none."""
+        shared = {
+            "average": self.average,
             "san": sorted(self.san),
             "training": {**TRAINING, **self.training},
+        }
+        if self.given:
+            return shared
+        return shared | {
+            "teachers": self.teachers,
+            "kept": self.kept,
+            "fine_tune": self.fine_tune,
+            "dropouts": list(self.dropouts),
+            "teacher_seeds": list(self.teacher_seeds),
+            "teacher_tasks": None if self.teacher_tasks is None else list(self.teacher_tasks),
             "fine_tuning": {**FINE_TUNING, **self.fine_tuning},
         }
 
@@ -159,6 +170,8 @@ def distill_mt_dnn(
     """
     stages = _Stages(config, suite, encoder, Path(output_dir), overwrite)
     config.check_training(stages.output)
+    check_encoder(suite, encoder)
+    check_results_are_ours(stages.output, overwrite)
     taught = config.list_teacher_tasks(suite)
     arms: dict[str, list[dict[str, Any]]] = {}
     if config.given:
@@ -193,7 +206,8 @@ def average_labels(labels: Labels, average: str) -> Labels:
     if average == "probabilities":
         return labels
     logits = {name: found.mean(axis=1, keepdims=True) for name, found in labels.logits.items()}
-    return Labels(logits, {name: [*made, "mean of logits"] for name, made in labels.fingerprints.items()})
+    prints = {name: {**made, "average": average} for name, made in labels.fingerprints.items()}
+    return Labels(logits, prints)
 
 
 def average_outputs(outputs: Sequence[np.ndarray], is_regression: bool) -> np.ndarray:
@@ -239,7 +253,8 @@ class _Stages:
             return dict(run)
         role = f"{Path(run['path']).name}-{name}"
         training = {**FINE_TUNING, **self.config.fine_tuning}
-        return self._train([name], Labels(), role, self.config.seeds[0], start=run["path"], training=training)
+        seed = run["entries"][name]["seed"]
+        return self._train([name], Labels(), role, seed, start=run["path"], training=training)
 
     def score_ensemble(
         self, tuned: Mapping[str, Sequence[Mapping[str, Any]]], kept: Sequence[Mapping[str, Any]]
@@ -281,7 +296,7 @@ class _Stages:
             objectives={name: self._make_objective(name, labels) for name in names},
             sampler=self._make_sampler,
             training={**TRAINING, **config.training} if training is None else training,
-            adamax=True,
+            adamax="optim" not in config.training,
             dropout=dropout,
         )
         title = f"training the {role.replace('-', ' ')}, seed {seed}"

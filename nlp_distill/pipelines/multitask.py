@@ -14,15 +14,17 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
+    TrainingArguments,
 )
 
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import describe_size, load_logits, save_logits
-from nlp_distill.hashes import hash_tokenizer, hash_weights
+from nlp_distill.hashes import describe_architecture, hash_tokenizer, hash_weights
 from nlp_distill.labelling import compute_logits
 from nlp_distill.limits import check_whole
+from nlp_distill.manifest import hash_plain
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.multitask import MultiTaskRows
 from nlp_distill.multitask_trainer import MultiTaskTrainer, SamplerFactory
@@ -37,6 +39,17 @@ from nlp_distill.teachers import Teacher, match_labels, read_labels
 from nlp_distill.training import MIN_LENGTH, make_training_arguments, train_and_save
 
 NEVER_AVERAGED = frozenset({"wnli"})  # its dev set contradicts its train set; papers leave it out
+DROPOUT_FIELDS = (
+    *(
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+    ),  # BERT, RoBERTa, ELECTRA, ALBERT, MPNet, DeBERTa
+    *("dropout", "attention_dropout"),  # DistilBERT, the BiLSTM and the CNN, XLNet
+    *("embedding_dropout", "mlp_dropout"),  # ModernBERT
+    *("hidden_dropout", "activation_dropout"),  # Funnel, EuroBERT
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop"),  # GPT-2
+    "dropout_rate",  # T5
+)
 # What the Trainer logs: a task of that name would write over it.
 LOGGED = frozenset({"loss", "score", "learning_rate", "grad_norm", "epoch", "step"})
 
@@ -118,6 +131,7 @@ class Suite:
         """What a result depends on of these tasks, as plain values."""
         return {
             "data": {name: self.data[name].fingerprints() for name in names},
+            "columns": {name: list(self.data[name].task.text_columns) for name in names},
             "doubled": sorted(self.doubled & set(names)),
             "max_length": self.max_length,
             "tokenizer": hash_tokenizer(self.tokenizer),
@@ -156,7 +170,8 @@ class Recipe:
     def describe(self) -> dict[str, Any]:
         """The settings as plain values."""
         return {
-            "heads": {head.name: head.head for head in self.heads},
+            # In order: it numbers the tasks, and with them the rows, the heads' first weights and their moments.
+            "heads": [[head.name, head.head, list(head.labels), head.is_pair] for head in self.heads],
             "training": dict(self.training),
             "layerwise_decay": self.layerwise_decay,
             "adamax": self.adamax,
@@ -221,7 +236,6 @@ def train_model(
         rows = {
             name: suite.encode(name, suite.list_train(name), labels.logits.get(name)) for name in recipe.names
         }
-        adamax = (torch.optim.Adamax, {"lr": args.learning_rate}) if recipe.adamax else None
         trainer = MultiTaskTrainer(
             model=model,
             objective=PerTask(
@@ -240,7 +254,7 @@ def train_model(
             layerwise_decay=recipe.layerwise_decay,
             train_dataset=MultiTaskRows(rows),
             processing_class=suite.tokenizer,
-            optimizer_cls_and_kwargs=adamax,
+            optimizer_cls_and_kwargs=make_adamax(args) if recipe.adamax else None,
         )
         trained = train_and_save(trainer, folder)
         entries = {
@@ -256,6 +270,17 @@ def train_model(
         "seed": seed,
     }
     return run_stage(title, folder, inputs, build, overwrite, every_process=True)
+
+
+def make_adamax(args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """Adamax, which ``TrainingArguments`` cannot name, with their settings of Adam."""
+    betas = (args.adam_beta1, args.adam_beta2)
+    return torch.optim.Adamax, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
+
+
+def check_encoder(suite: Suite, encoder: str | Path) -> None:
+    """Refuse, before any work, rows that are longer than the encoder reads."""
+    check_max_length(load_encoder(encoder, suite.code)[0], suite.max_length)
 
 
 def make_model(encoder: str | Path, recipe: Recipe, code: Mapping[str, bool]) -> MultiTaskModel:
@@ -275,9 +300,18 @@ def make_model(encoder: str | Path, recipe: Recipe, code: Mapping[str, bool]) ->
 
 
 def dropout_fields(config: Any, dropout: float) -> dict[str, float]:
-    """The encoder's dropout rates under the names that its family gives them."""
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-    return {name: dropout for name in names if hasattr(config, name)}
+    """The encoder's dropout rates under the names that its family gives them.
+
+    Raises:
+        InputError: for a family that has none of the known ones.
+    """
+    fields = {name: dropout for name in DROPOUT_FIELDS if hasattr(config, name)}
+    if not fields:
+        raise InputError(
+            f"{type(config).__name__} names no dropout that is known here, so teachers cannot have dropouts of their "
+            "own; give another encoder"
+        )
+    return fields
 
 
 def score_task(
@@ -288,8 +322,8 @@ def score_task(
     if is_main_process():
         save_logits(folder / f"logits_{name}.npz", logits)
     entry = describe_test(suite.data[name], logits) | describe_size(model, folder)
-    same = (seen for seen in trained["history"] if seen["eval_score"] == trained["validation_score"])
-    best: dict[str, Any] = next(same, {})
+    chosen = (seen for seen in trained["history"] if seen["step"] == trained["selected_step"])
+    best: dict[str, Any] = next(chosen, {})
     return entry | {
         "validation_score": best.get(f"eval_{name}"),
         "seconds": trained["seconds"],
@@ -363,11 +397,18 @@ def _run_teacher(suite: Suite, model: PreTrainedModel, name: str, rows: EncodedR
     return logits if order is None else logits[:, order]
 
 
-def describe_source(encoder: str | Path, code: Mapping[str, bool]) -> dict[str, Any]:
-    """What a result depends on of the encoder: its weights."""
+def load_encoder(encoder: str | Path, code: Mapping[str, bool]) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """An encoder, or a multi-task model, with what ``from_pretrained`` says of loading it."""
     is_suite = isinstance(load_pretrained(AutoConfig, encoder, **code), MultiTaskConfig)
     kind = AutoModel if is_suite else AutoModelForSequenceClassification
-    model, info = load_pretrained(kind, encoder, output_loading_info=True, **code)
+    return load_pretrained(kind, encoder, output_loading_info=True, **code)
+
+
+def describe_source(encoder: str | Path, code: Mapping[str, bool]) -> dict[str, Any]:
+    """What a result depends on of the encoder: its weights, and how it is built, dropouts among it."""
+    model, info = load_encoder(encoder, code)
     return {
-        "weights": hash_weights(model, without=info["missing_keys"])
-    }  # what is missing is drawn at random
+        # What is missing is drawn at random.
+        "weights": hash_weights(model, without=info["missing_keys"]),
+        "config": hash_plain(describe_architecture(model.config)),
+    }

@@ -113,6 +113,7 @@ class MultiTaskModel(PreTrainedModel):
     _classifiers: dict[str, PreTrainedModel]
     base_model_prefix = ""
     main_input_name = "input_ids"
+    supports_gradient_checkpointing = True  # where the encoder's layers do
 
     def __init__(self, config: MultiTaskConfig):
         super().__init__(config)
@@ -152,6 +153,7 @@ class MultiTaskModel(PreTrainedModel):
         if isinstance(source, PreTrainedModel):
             classifier = source
         else:
+            kwargs.setdefault("dtype", torch.float32)  # not the checkpoint's: new heads are float32
             classifier = AutoModelForSequenceClassification.from_pretrained(str(source), **kwargs)
         encoder = classifier.config.to_dict()
         plain = [
@@ -199,8 +201,9 @@ class MultiTaskModel(PreTrainedModel):
         known = {task["name"]: task for task in self.config.tasks or []}
         kept = [known[name] for name in names]
         model = type(self)(MultiTaskConfig(encoder=self.config.encoder, tasks=kept))
-        weights = self.state_dict()
-        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        missing = model.load_state_dict(self.state_dict(), strict=False).missing_keys
+        if any("pooler" not in name for name in missing):  # SAN heads alone bring one, which they do not read
+            raise InputError(f"the model lacks {missing[0]}; it is none of this kind")
         return model
 
     def for_task(self, task: str) -> PreTrainedModel:
@@ -267,6 +270,11 @@ def make_classifier(encoder: PreTrainedConfig, task: TaskHead) -> PreTrainedMode
             kind = "BiLSTM" if isinstance(encoder, BiLSTMConfig) else "CNN"
             raise InputError(
                 f"a {kind} has no SAN head: it returns one state a text; give the task a plain head"
+            )
+        if getattr(encoder, "type_vocab_size", 2) < 2:
+            raise InputError(
+                f"a SAN head tells two texts apart by token types, of which a {type(encoder).__name__} has one; give "
+                "the task a plain head"
             )
         return SANForSequenceClassification(SANConfig(encoder=encoder.to_dict(), **labels))
     config = copy.deepcopy(encoder)

@@ -77,7 +77,7 @@ class SANHead(nn.Module):
         kept = self._keep_turns(states.shape[0], states.device)  # len() would fix the batch of an export
         stacked = torch.stack(answers, dim=1).masked_fill(~kept[:, :, None], float("-inf"))
         # The mean of the probabilities, in logarithms throughout so that small ones keep their gradient.
-        return torch.logsumexp(stacked, dim=1) - kept.sum(dim=1, keepdim=True).log()
+        return torch.logsumexp(stacked, dim=1) - kept.sum(dim=1, keepdim=True).log().to(stacked.dtype)
 
     def _keep_turns(self, rows: int, device: torch.device) -> Tensor:
         """(batch, turns), true for the turns that count."""

@@ -96,6 +96,26 @@ def test_mixed_batches_by_length_pad_less_and_mix_the_same_tasks():
     assert padding(by_length) < padding(by_chance) / 3
 
 
+@pytest.mark.parametrize("exponent", [0.75, 0.5, 0])
+def test_copies_of_a_row_stay_out_of_its_step_where_there_are_others(exponent):
+    """A small task is drawn more than once round in the steps that are sorted by length together."""
+    sizes = [10_000, 100]
+    lengths = np.random.default_rng(0).integers(1, 100, sum(sizes))
+    drawn = draw(MixedTaskSampler(sizes, exponent, 0, lengths, 128), 1)[0]
+    copies = draws = 0
+    for step in np.split(drawn, range(128, len(drawn), 128)):
+        own = step[step >= 10_000]
+        draws += len(own)
+        copies += len(own) - len(set(own))
+    assert draws > 300 and copies < 0.02 * draws
+
+
+def test_a_batch_is_filled_up_with_rows_that_are_not_in_it():
+    lengths = np.random.default_rng(0).integers(1, 100, 33)
+    batches = np.array(list(SingleTaskSampler([33], 32, lengths=lengths))).reshape(2, 32)
+    assert min(len(set(batch)) for batch in batches) >= 31 and set(batches.ravel()) == set(range(33))
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from nlp_distill.commands import bam as bam_commands
 from nlp_distill.commands import mt_dnn as mt_dnn_commands
 from nlp_distill.commands import suite as suite_commands
 from nlp_distill.evaluation import load_logits
+from nlp_distill.multitask_trainer import MultiTaskTrainer
 from nlp_distill.pipelines import bam, mt_dnn
-from nlp_distill.pipelines.multitask import Suite, label_tasks
+from nlp_distill.pipelines.multitask import Labels, Suite, label_tasks, score_task
 from nlp_distill.students import MultiTaskModel
 from nlp_distill.tasks import load_task
 
@@ -84,8 +86,7 @@ def test_mt_dnn_trains_averages_and_distils(distill, tmp_path, capsys):
     scores = [results["tasks"][name]["models"]["student"]["scores"] for name in results["averaged_over"]]
     assert results["averages"]["student"]["scores"] == pytest.approx(np.mean(scores, axis=0).tolist())
     assert "| student |" in capsys.readouterr().out
-    # The teachers' own seeds follow the students'.
-    for method, seeds in {"multitask": (2, 3, 4), "mt_dnn_ensemble": (0,), "mt_dnn_kd": (0, 1)}.items():
+    for method, seeds in {"multitask": (100, 101, 102), "mt_dnn_ensemble": (0,), "mt_dnn_kd": (0, 1)}.items():
         for seed in seeds:
             entry = json.loads((results_dir / method / "rte" / f"{seed}.json").read_text())
             assert entry["tasks"] == ["cola", "rte", "stsb"] and -1 <= entry["score"] <= 1
@@ -93,19 +94,31 @@ def test_mt_dnn_trains_averages_and_distils(distill, tmp_path, capsys):
     run = tmp_path / "run"
     dropouts = [
         AutoModel.from_pretrained(folder).config.encoder["hidden_dropout_prob"]
-        for folder in sorted(run.glob("teacher-?-seed?"))
+        for folder in sorted(run.glob("teacher-?-seed???"))
     ]
     assert dropouts == [0.1, 0.2, 0.3]
-    assert len(list(run.glob("teacher-*-seed?-*-seed0"))) == 2 * 3  # kept ones, further trained on each task
+    assert (
+        len(list(run.glob("teacher-*-seed???-*-seed???"))) == 2 * 3
+    )  # kept ones, further trained on each task
     student = AutoModel.from_pretrained(run / "student-seed0")
     assert isinstance(student, MultiTaskModel) and student.tasks[1].head == "san"
     assert distill(*command) == 0  # everything is reused
+    capsys.readouterr()
+    assert distill(*command, "--seeds", 0, 1, 5) == 0  # one student more, of the same teachers
+    made = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("• ") and "reusing" not in line
+    ]
+    assert [line for line in made if "training" in line] == ["• training the student, seed 5"]
 
 
 def test_the_ensemble_s_score_is_that_of_the_mean_of_probabilities(distill, glue, tmp_path):
     assert distill("mt-dnn", "--num-teachers", 2, "--no-fine-tuning", tasks=("rte", "stsb")) == 0
     run = tmp_path / "run"
-    found = [load_logits(folder / "logits_rte.npz")["test"] for folder in sorted(run.glob("teacher-?-seed?"))]
+    found = [
+        load_logits(folder / "logits_rte.npz")["test"] for folder in sorted(run.glob("teacher-?-seed???"))
+    ]
     probabilities = np.mean([torch.softmax(torch.tensor(own), -1).numpy() for own in found], axis=0)
     labels = np.asarray(load_task("rte", data_dir=glue).test["label"])
     accuracy = (probabilities.argmax(1) == labels).mean()
@@ -174,7 +187,8 @@ def test_tasks_without_a_teacher_learn_from_labels_and_teachers_can_be_given(
 )
 def test_each_combination_trains_what_it_says(distill, tmp_path, combination, arms, folders):
     results_dir = tmp_path / "results"
-    options = ["--combination", combination, "--single-epochs", 1, "--results-dir", results_dir]
+    options = ["--combination", combination, "--results-dir", results_dir]
+    options += ["--single-epochs", 1] if "single" in combination else []
     assert distill("bam", *options, tasks=("rte", "stsb")) == 0
     results = read(tmp_path / "run")
     assert list(results["tasks"]["rte"]["models"]) == arms and set(results["averages"]) == set(arms)
@@ -277,6 +291,83 @@ def test_without_evaluation_nothing_is_selected_and_the_results_are_whole(distil
     assert list(read(tmp_path / "kept")["averages"]) == ["multitask", "ensemble", "student"]
 
 
+def test_a_tie_of_averages_keeps_the_scores_of_the_weights_that_are_kept(glue, encoder_folder, tmp_path):
+    """Of two evaluations with one average, the last one's scores belong to the last weights."""
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    suite = Suite({"rte": load_task("rte", data_dir=glue)}, tokenizer, 32)
+    model = MultiTaskModel.from_encoder(encoder_folder, [suite.make_head("rte")])
+    history = [{"step": step, "eval_score": 0.5, "eval_rte": score} for step, score in ((10, 0.4), (20, 0.6))]
+    trained = {"history": history, "selected_step": 20, "validation_score": 0.5, "seconds": 0.0}
+    assert score_task(suite, model, "rte", tmp_path, trained)["validation_score"] == 0.6
+
+
+# ---- stages and what they depend on ---------------------------------------------------------------------------------
+
+
+def swap_columns(folder, encoder):
+    suite = folder / "suite.toml"
+    text = suite.read_text().replace('text_column = "text"', 'text_column = "x"')
+    text = text.replace('pair_column = "second"', 'pair_column = "text"').replace('"x"', '"second"')
+    suite.write_text(text)
+
+
+def rename_labels(folder, encoder):
+    for path in folder.glob("*.csv"):
+        path.write_text(path.read_text().replace(",negative,", ",NO,").replace(",positive,", ",YES,"))
+
+
+def swap_tasks(folder, encoder):
+    first, _, second = (folder / "suite.toml").read_text().partition("[second]")
+    (folder / "suite.toml").write_text(f"[second]{second}\n{first}")
+
+
+def change_dropout(folder, encoder):
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.4}))
+
+
+@pytest.mark.parametrize("change", [swap_columns, rename_labels, swap_tasks, change_dropout])
+def test_a_model_of_other_inputs_is_not_used_again(
+    run_cli, own_files, encoder_folder, tmp_path, capsys, change
+):
+    data, encoder = shutil.copytree(own_files, tmp_path / "data"), tmp_path / "encoder"
+    shutil.copytree(encoder_folder, encoder)
+    files = "".join(f'{split}_file = "{split}.csv"\n' for split in ("train", "validation", "test"))
+    columns = 'text_column = "text"\ntext_pair_column = "second"\nlabel_column = "label"\n'
+    (data / "suite.toml").write_text(f"[first]\n{files}{columns}[second]\n{files}{columns}")
+    given = ["distill", "bam", "--combination", "multi", "--suite", data / "suite.toml", "--encoder", encoder]
+    given += ["--output", tmp_path / "run", *FAST]
+    assert run_cli(*given) == 0
+    assert run_cli(*given) == 0
+    change(data, encoder)
+    capsys.readouterr()
+    assert run_cli(*given) == 2
+    assert "student-all-seed0 was made with other settings" in capsys.readouterr().err
+
+
+def test_a_student_of_averaged_logits_knows_its_teachers():
+    labels = Labels({"rte": np.zeros((4, 2, 3))}, {"rte": {"teachers": ["a", "b"], "labels": [["x"], ["x"]]}})
+    averaged = mt_dnn.average_labels(labels, "logits")
+    assert averaged.logits["rte"].shape == (4, 1, 3)
+    assert averaged.fingerprints["rte"] == labels.fingerprints["rte"] | {"average": "logits"}
+
+
+@pytest.mark.parametrize(("options", "kind"), [([], "Adamax"), (["--optim", "sgd"], "SGD")])
+def test_mt_dnn_takes_adamax_or_the_optimiser_that_is_asked_for(distill, monkeypatch, options, kind):
+    made = []
+    original = MultiTaskTrainer.create_optimizer
+
+    def spy(self, model=None):
+        optimizer = original(self, model)
+        made.append((type(optimizer).__name__, optimizer.param_groups[0].get("betas", (0.5, 0.999))))
+        return optimizer
+
+    monkeypatch.setattr(MultiTaskTrainer, "create_optimizer", spy)
+    given = ["--num-teachers", 1, "--no-fine-tuning", "--adam-beta1", 0.5, *options]
+    assert distill("mt-dnn", *given, tasks=("cola", "rte")) == 0
+    assert set(made) == {(kind, (0.5, 0.999))}
+
+
 # ---- published results ----------------------------------------------------------------------------------------------
 
 
@@ -285,7 +376,7 @@ def test_without_evaluation_nothing_is_selected_and_the_results_are_whole(distil
     [
         (
             ["mt-dnn", "--num-teachers", 2, "--no-fine-tuning", "--seeds", 0, 3],
-            {"multitask": {4, 5}, "mt_dnn_ensemble": {0}, "mt_dnn_kd": {0, 3}},
+            {"multitask": {100, 101}, "mt_dnn_ensemble": {0}, "mt_dnn_kd": {0, 3}},
         ),
         (["bam", "--single-epochs", 1, "--seeds", 1, 2], {"bam_single_teacher": {1}, "bam": {1, 2}}),
     ],
@@ -380,6 +471,19 @@ def test_a_task_without_rows_to_select_on_is_refused(glue, encoder_folder):
         (["bam", "--teachers", "rte={encoder}", "rte={encoder}"], "BAM takes one a task"),
         (["bam", "--teachers", "stsb={encoder}"], "labels"),
         (["bam", "--combination", "multi", "--teachers", "rte={encoder}"], "multi has none; leave them out"),
+        (["bam", "--combination", "multi", "--no-annealing"], "multi has no teacher"),
+        (
+            ["bam", "--combination", "multi-multi", "--single-epochs", 3],
+            "multi-multi has none; leave them out",
+        ),
+        (["bam", "--teachers", "rte=/nowhere/teacher"], "no folder /nowhere/teacher"),
+        (["bam", "--max-length", 200], "reads at most 64 tokens; give --max-length 64 or less"),
+        (["mt-dnn", "--max-length", 200], "reads at most 64 tokens; give --max-length 64 or less"),
+        (
+            ["mt-dnn", "--teachers", "rte={encoder}", "--keep", 1],
+            "--keep is of teachers that are trained here",
+        ),
+        (["mt-dnn", "--teachers", "rte={encoder}", "--no-fine-tuning"], "--no-fine-tuning is of teachers"),
         (["mt-dnn", "--num-teachers", 0], "the number of teachers is 0"),
         (["mt-dnn", "--num-teachers", 2, "--keep", 3], "the number of teachers that are kept is 3"),
         (["mt-dnn", "--dropouts", 1.5], "give one or more rates from 0 up to 1"),
@@ -415,13 +519,21 @@ def test_settings_that_do_not_fit_get_one_line(distill, encoder_folder, tmp_path
     assert distill(*given) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
-    assert not list((tmp_path / "run").glob("student*"))
+    assert not list((tmp_path / "run").glob("student*")) and not list((tmp_path / "run").glob("teacher-*"))
+
+
+def test_results_that_somebody_else_wrote_are_not_replaced(distill, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.md").write_text("mine")
+    assert distill("bam", "--combination", "multi", tasks=("cola", "rte")) == 2
+    assert "results.md exists and was not made by this command" in capsys.readouterr().err
+    assert (tmp_path / "run" / "results.md").read_text() == "mine"
 
 
 def test_the_student_of_all_tasks_goes_to_the_hub_with_its_card(fake_hub, distill, tmp_path):
     import yaml
 
-    given = ["--combination", "multi", "--seeds", 0, 1, "--single-epochs", 1, "--push-to-hub", "me/multi"]
+    given = ["--combination", "multi", "--seeds", 0, 1, "--push-to-hub", "me/multi"]
     assert distill("bam", *given, tasks=("cola", "rte")) == 0
     [(repo, files)] = fake_hub.uploads
     _, front, body = files["README.md"].decode().split("---\n", 2)

@@ -3,14 +3,20 @@
 import pytest
 import torch
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 
 from data_augment.errors import InputError
@@ -20,6 +26,8 @@ from nlp_distill.students import (
     BiLSTMForSequenceClassification,
     CNNConfig,
     CNNForSequenceClassification,
+    MultiTaskModel,
+    TaskHead,
 )
 
 TINY = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 20}
@@ -118,3 +126,34 @@ def test_a_decay_of_one_gives_one_rate_and_others_are_refused():
             layerwise_groups(model, 1e-3, decay)
     with pytest.raises(InputError, match="nothing to learn"):
         layerwise_groups(model.requires_grad_(False), 1e-3)
+
+
+def test_what_a_task_is_called_changes_no_rate():
+    bert = BertForSequenceClassification(BertConfig(num_hidden_layers=2, **TINY))
+    names = ["sst", "media_bias", "word_embeddings", "pooler", "layer_norm"]
+    model = MultiTaskModel.from_encoder(bert, [TaskHead(name, ("a", "b")) for name in names])
+    rates = {id(p): group for group in layerwise_groups(model, 1e-3) for p in group["params"]}
+    for name in names:
+        head = model.heads[name].classifier
+        assert rates[id(head.weight)]["lr"] == rates[id(head.bias)]["lr"] == 1e-3
+        assert rates[id(head.weight)]["weight_decay"] > 0 == rates[id(head.bias)]["weight_decay"]
+
+
+@pytest.mark.parametrize(
+    ("make", "deepest"),
+    [
+        (lambda: XLNetForSequenceClassification(XLNetConfig(d_model=8, n_layer=2, n_head=2, d_inner=8, vocab_size=20)),
+         {"word_embedding", "mask_emb"}),
+        (lambda: AlbertForSequenceClassification(AlbertConfig(embedding_size=4, **TINY)),
+         {"embeddings", "embedding_hidden_mapping_in"}),
+        (lambda: MPNetForSequenceClassification(MPNetConfig(num_hidden_layers=2, **TINY)),
+         {"embeddings", "relative_attention_bias"}),
+    ],
+    ids=["xlnet", "albert", "mpnet"],
+)  # fmt: skip
+def test_embeddings_by_other_names_are_no_heads(make, deepest):
+    depths = dict(measure_depths(make()))
+    most = max(depths.values())
+    for part in deepest:
+        assert {depth for name, depth in depths.items() if part in name} == {most}, part
+    assert most > 2 and {depth for name, depth in depths.items() if "classifier." in name} <= {0}

@@ -161,6 +161,51 @@ def test_some_tasks_can_be_taken_out_in_any_order(make_bert, batch):
     torch.testing.assert_close(whole[:, :2], part[:, :2])
 
 
+def test_a_san_task_alone_of_an_encoder_without_a_pooler(batch):
+    """A SAN head brings the whole encoder, pooler included, which a RoBERTa classifier does not have."""
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=80, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=66, type_vocab_size=2, pad_token_id=0,
+    )  # fmt: skip
+    model = MultiTaskModel.from_encoder(RobertaForSequenceClassification(config), [TASKS[0], SAN]).eval()
+    picked = model.select([SAN.name]).eval()
+    whole, part = (
+        own(**batch, task_ids=torch.full((6,), number)).logits for own, number in ((model, 1), (picked, 0))
+    )
+    torch.testing.assert_close(whole[:, :2], part[:, :2])
+    config.type_vocab_size = 1
+    with pytest.raises(
+        InputError, match="tells two texts apart by token types, of which a RobertaConfig has one"
+    ):
+        MultiTaskModel.from_encoder(RobertaForSequenceClassification(config), [SAN])
+
+
+def test_a_checkpoint_in_half_precision_becomes_an_encoder_in_single(make_bert, tokenizer, tmp_path):
+    make_bert().bfloat16().save_pretrained(tmp_path)
+    model = MultiTaskModel.from_encoder(tmp_path, [TASKS[0], SAN])
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_activations_can_be_computed_again(make_bert, batch):
+    """Memory for time: the same gradients."""
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)  # of the heads
+        model = MultiTaskModel.from_encoder(make_bert(), TASKS[:2])
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", None) is not None]
+        assert layers and {layer.gradient_checkpointing for layer in layers} == {checkpointing}
+        model(**batch, task_ids=torch.tensor([0, 1, 0, 1, 0, 1])).logits.square().sum().backward()
+        found.append(
+            {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        )
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], msg=name)
+
+
 def test_models_that_cannot_be_are_refused(make_bert, tokenizer):
     with pytest.raises(InputError, match="made for pairs of texts with classes"):
         TaskHead("films", ("a", "b"), head="san")
