@@ -22,6 +22,7 @@ from data_augment.errors import InputError
 # afterwards (rotary, relative positions) are left out on purpose: Q K^T / sqrt(d) would not be their scores.
 PROJECTIONS = {"queries": ("query", "q_lin"), "keys": ("key", "k_lin"), "values": ("value", "v_lin")}
 RECORDED = frozenset(PROJECTIONS)
+ROTARY = ("rotary_value", "rotary_embeddings")  # RoFormer's, ESM's, whose linear layers have BERT's names
 # What the words became, with the logits that were computed from it still attached: for derivatives by the input.
 INPUT_EMBEDDINGS, ATTACHED_LOGITS = "input_embeddings", "attached_logits"
 
@@ -58,6 +59,12 @@ def run_model(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: froze
     if missing := [name for name in asked if not outputs.get(name)]:
         raise InputError(_refusal(model, missing))
     for name, tensors in recorded.items():
+        if len(tensors) != model.config.num_hidden_layers:
+            raise InputError(
+                f"{type(model).__name__} runs {len(tensors)} attention layers where its config says "
+                f"{model.config.num_hidden_layers}, so that layers cannot be told apart by number; leave the attention "
+                "term out for this model"
+            )
         outputs[name] = tuple(tensors)
     return outputs
 
@@ -78,7 +85,7 @@ def record_projections(
     handles = []
     for layer in find_attention_layers(model) if kinds else ():
         for kind in recorded:
-            hook = partial(_keep_heads, recorded[kind], count_heads(layer))
+            hook = partial(_keep_heads, recorded[kind], count_heads(layer), torch.is_grad_enabled())
             handles.append(get_projection(layer, kind).register_forward_hook(hook))
     try:
         yield recorded
@@ -145,6 +152,7 @@ def find_attention_layers(model: nn.Module) -> list[nn.Module]:
         module
         for module in model.modules()
         if all(_first_linear(module, names) is not None for names in PROJECTIONS.values())
+        and not any(getattr(module, name, None) is not None for name in ROTARY)
     ]
     if not found:
         raise InputError(
@@ -179,7 +187,15 @@ def _first_linear(module: nn.Module, names: tuple[str, ...]) -> nn.Linear | None
     return next((linear for linear in linears if isinstance(linear, nn.Linear)), None)
 
 
-def _keep_heads(kept: list[Tensor], heads: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
+def _keep_heads(
+    kept: list[Tensor], heads: int, is_learning: bool, module: nn.Module, inputs: Any, output: Tensor
+) -> None:
+    weight: Any = module.weight
+    if is_learning and weight.requires_grad and not output.requires_grad:
+        raise InputError(
+            "with reentrant activation checkpointing, queries, keys and values have no gradient, so that a loss on "
+            "them would teach nothing; give activation_checkpointing_kwargs={'use_reentrant': False}"
+        )
     kept.append(output.unflatten(-1, (heads, -1)).transpose(1, 2))
 
 

@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def widen(tensor: Tensor) -> Tensor:
+    """Half precision as float32, in which squares and sums are taken: 256 squared is beyond float16."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def scale_scores(queries: Tensor, keys: Tensor) -> Tensor:
     """Attention scores before the softmax, Q K^T / sqrt(d) (Vaswani et al. 2017, section 3.2.1); no mask is added.
 
@@ -37,7 +42,7 @@ def attention_score_loss(student_scores: Tensor, teacher_scores: Tensor, mask: T
     Returns:
         A scalar >= 0.
     """
-    squares = (student_scores - teacher_scores).square().mean(dim=1)
+    squares = (widen(student_scores) - widen(teacher_scores)).square().mean(dim=1)
     real = mask.to(squares.dtype)
     return _mean_over_rows(squares, real[:, :, None] * real[:, None, :])
 
@@ -53,7 +58,7 @@ def hidden_state_loss(student_states: Tensor, teacher_states: Tensor, mask: Tens
     Returns:
         A scalar >= 0.
     """
-    squares = (student_states - teacher_states).square().mean(dim=-1)
+    squares = (widen(student_states) - widen(teacher_states)).square().mean(dim=-1)
     return _mean_over_rows(squares, mask.to(squares.dtype))
 
 
@@ -68,7 +73,7 @@ def cosine_loss(student_states: Tensor, teacher_states: Tensor, mask: Tensor) ->
     Returns:
         A scalar in [0, 2].
     """
-    distances = 1 - F.cosine_similarity(student_states, teacher_states, dim=-1)
+    distances = 1 - F.cosine_similarity(widen(student_states), widen(teacher_states), dim=-1)
     return _mean_over_rows(distances, mask.to(distances.dtype))
 
 
@@ -87,9 +92,9 @@ def attention_distribution_loss(student_scores: Tensor, teacher_scores: Tensor, 
         A scalar >= 0.
     """
     padding = ~mask.bool()[:, None, None, :]
+    student_scores, teacher_scores = widen(student_scores), widen(teacher_scores)
     # The most negative finite number, not -inf: the KL of padded queries would be NaN before it is masked.
     lowest = torch.finfo(student_scores.dtype).min
-    teacher_scores = teacher_scores.to(student_scores.dtype)  # of a teacher in half precision
     student = torch.log_softmax(student_scores.masked_fill(padding, lowest), dim=-1)
     teacher = torch.log_softmax(teacher_scores.masked_fill(padding, lowest), dim=-1)
     divergence = (teacher.exp() * (teacher - student)).sum(dim=-1).mean(dim=1)

@@ -58,6 +58,8 @@ class MultiTaskRows(torch.utils.data.Dataset):
             raise IndexError(index)
         task = int(np.searchsorted(self.starts, index, side="right")) - 1
         row = {**self.parts[task][int(index - self.starts[task])], TASK_IDS: task}
+        if "label" not in row:
+            row.setdefault("labels", None)  # of a task without any, beside others
         row.setdefault("token_type_ids", np.zeros(len(row["input_ids"]), dtype=np.int32))  # beside pairs
         if self.logits_shape is not None:
             row[TEACHER_LOGITS] = self._widen(row.get(TEACHER_LOGITS))

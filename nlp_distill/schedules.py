@@ -10,7 +10,8 @@ Schedule = Callable[[float], float]
 
 
 def linear(start: float, end: float) -> Schedule:
-    """Move from ``start`` at the first step to ``end`` at the last: start + (end - start) * progress.
+    """Move from ``start`` at the first step towards ``end``, a step short of it at the last: start + (end - start) *
+    progress, of which the last of n steps sees (n - 1) / n.
 
     ``linear(0.0, 1.0)`` is BAM's teacher annealing of the label weight (Clark et al. 2019, section 3).
 

@@ -7,7 +7,7 @@ mode), so it can be kept: float16, one flat file a part, one place a token, mapp
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,42 @@ def restore_outputs(states: Mapping[str, Tensor], logits: Tensor | None = None) 
         restored = tensor.float()
         kinds.setdefault(kind, {})[int(layer)] = restored if tensor.dim() == 3 else restored.transpose(1, 2)
     for kind, layers in kinds.items():
-        outputs[kind] = layers
+        outputs[kind] = KeptLayers(kind, layers)
     return outputs
+
+
+class KeptLayers(Mapping[int, Tensor]):
+    """The layers of one kind that were kept, by number; from the end, -1 the last, where all of them were.
+
+    Args:
+        kind: what they hold.
+        layers: by number.
+    """
+
+    def __init__(self, kind: str, layers: Mapping[int, Tensor]):
+        self.kind, self.layers = kind, dict(layers)
+
+    def __len__(self) -> int:
+        """One more than the largest number, as of the tuple that a model returns."""
+        return max(self.layers) + 1
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.layers)
+
+    def __getitem__(self, number: int) -> Tensor:
+        """A layer.
+
+        Raises:
+            InputError: for one that was not kept.
+        """
+        is_whole = len(self.layers) == len(self)
+        place = number + len(self) if number < 0 and is_whole else number
+        if place not in self.layers:
+            raise InputError(
+                f"the kept states hold {self.kind.replace('_', ' ')} of {', '.join(map(str, sorted(self.layers)))}, "
+                f"and {number} is asked for; keep it too, or give the teacher and rows without states"
+            )
+        return self.layers[place]
 
 
 def name_part(part: Part) -> str:

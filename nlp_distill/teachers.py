@@ -44,11 +44,13 @@ class Teacher:
         self._orders = self._match_all(read_labels(student_config))
 
     def _match_all(self, labels: tuple[str, ...]) -> list[list[int] | None]:
-        own = [read_labels(model.config) for model in self.models]
+        own = [read_labels(model.config) if has_head(model) else None for model in self.models]
         if is_anonymous(labels):  # says only how many: the first teacher with so many names speaks for all
-            named = (names for names in own if len(names) == len(labels) and not is_anonymous(names))
+            named = (
+                names for names in own if names and len(names) == len(labels) and not is_anonymous(names)
+            )
             labels = next(named, labels)
-        return [match_labels(labels, names) for names in own]
+        return [None if names is None else match_labels(labels, names) for names in own]
 
     @property
     def inputs(self) -> set[str]:
@@ -133,6 +135,11 @@ def select_teacher_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     if own:
         return own
     return {name: value for name, value in batch.items() if name not in {"labels", "label", *OF_TEACHER}}
+
+
+def has_head(model: PreTrainedModel) -> bool:
+    """Whether a model is more than an encoder, which has no logits, whatever labels its config invents."""
+    return not model.base_model_prefix or model.base_model is not model
 
 
 def read_labels(config) -> tuple[str, ...]:

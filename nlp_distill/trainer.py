@@ -26,7 +26,7 @@ from nlp_distill.batching import (
     LengthGroupedSampler,
 )
 from nlp_distill.checkpoints import find_last_checkpoint, mark_complete, remove_checkpoints, unmark
-from nlp_distill.internals import run_model
+from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS, run_model
 from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective, check_weights
@@ -230,12 +230,18 @@ class DistillationTrainer(Trainer):
         if TEACHER_LOGITS in inputs and not objective.needs:
             return SequenceClassifierOutput(logits=inputs[TEACHER_LOGITS])
         if TEACHER_STATES in inputs:
-            return restore_outputs(inputs[TEACHER_STATES], inputs.get(TEACHER_LOGITS))
+            kept = restore_outputs(inputs[TEACHER_STATES], inputs.get(TEACHER_LOGITS))
+            if self.teacher is None or all(kind in kept for kind in objective.needs):
+                return kept
         if self.teacher is None:
             return None
         with self.accelerator.autocast():  # in mixed precision, as the student
             outputs = self.teacher.run(inputs, objective.needs)
-        return convert_to_fp32(outputs)  # again as the student's
+        single = convert_to_fp32(outputs)  # again as the student's
+        for name in (INPUT_EMBEDDINGS, ATTACHED_LOGITS):
+            if name in outputs:  # derivatives are taken by these very tensors
+                single[name] = outputs[name]
+        return single
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Logits of the student and the loss to its labels; evaluation asks nothing of the teacher.

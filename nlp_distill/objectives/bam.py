@@ -10,7 +10,7 @@ labels, so that it can become better than the teacher. A regression mixes the va
 import torch
 from torch import Tensor
 
-from nlp_distill.objectives.hard_labels import UNLABELLED
+from nlp_distill.objectives.hard_labels import UNLABELLED, fit_labels
 from nlp_distill.objectives.objective import Objective, check_same_classes, require_teacher_logits
 from nlp_distill.schedules import Schedule, linear, value_at
 
@@ -60,7 +60,7 @@ def annealed_loss(
     Args:
         student_logits: (batch, classes); (batch, 1) for a regression.
         teacher_logits: (batch, classes) or (batch, teachers, classes).
-        labels: (batch,), class indices with -100 for "no label", or floats with NaN for "no label".
+        labels: (batch,), class indices with -100 for "no label", or values with NaN for "no label".
         label_share: lambda in [0, 1].
 
     Returns:
@@ -68,6 +68,7 @@ def annealed_loss(
 
     Raises:
         ValueError: for a share outside [0, 1], or different classes.
+        InputError: for labels that do not fit the logits, as :func:`nlp_distill.objectives.hard_labels.fit_labels`.
     """
     if not 0 <= label_share <= 1:
         raise ValueError(
@@ -75,6 +76,7 @@ def annealed_loss(
         )
     check_same_classes(student_logits, teacher_logits)
     has_several = teacher_logits.dim() == student_logits.dim() + 1
+    labels = fit_labels(labels, student_logits)
     if labels.is_floating_point():
         values = teacher_logits.mean(dim=1) if has_several else teacher_logits
         target = mix_targets(values.squeeze(-1), labels, ~torch.isnan(labels), label_share)
@@ -82,7 +84,8 @@ def annealed_loss(
     teacher = torch.softmax(teacher_logits, dim=-1)
     teacher = teacher.mean(dim=1) if has_several else teacher
     labelled = labels != UNLABELLED
-    gold = torch.nn.functional.one_hot(labels.clamp(min=0), student_logits.shape[-1]).to(teacher.dtype)
+    indices = torch.where(labelled, labels, 0)
+    gold = torch.nn.functional.one_hot(indices, student_logits.shape[-1]).to(teacher.dtype)
     target = mix_targets(teacher, gold, labelled[:, None], label_share)
     return -(target * torch.log_softmax(student_logits, dim=-1)).sum(dim=-1).mean()
 

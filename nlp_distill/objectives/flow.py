@@ -19,7 +19,13 @@ from transformers import PreTrainedConfig
 
 from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, uniform
-from nlp_distill.objectives.objective import Objective, get_teacher_mask, make_projection, require_parts
+from nlp_distill.objectives.objective import (
+    Objective,
+    check_transformers,
+    get_teacher_mask,
+    make_projection,
+    require_parts,
+)
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -63,6 +69,7 @@ class Flow(Objective):
         name: str = "flow",
     ):
         super().__init__()
+        check_transformers("Flow", student, teacher)
         self.name = name
         self.pairs = layer_map(student.num_hidden_layers, teacher.num_hidden_layers)
         if len(self.pairs) < 2:

@@ -20,7 +20,13 @@ from transformers import PreTrainedConfig
 
 from nlp_distill.limits import check_whole
 from nlp_distill.losses import hidden_state_loss
-from nlp_distill.objectives.objective import Objective, check_same_tokens, make_projection, require_parts
+from nlp_distill.objectives.objective import (
+    Objective,
+    check_same_tokens,
+    check_transformers,
+    make_projection,
+    require_parts,
+)
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -51,6 +57,7 @@ class Hints(Objective):
         name: str = "hint",
     ):
         super().__init__()
+        check_transformers("Hints", student, teacher)
         self.name = name
         self.student_layer = -(-student.num_hidden_layers // 2) if student_layer is None else student_layer
         self.teacher_layer = -(-teacher.num_hidden_layers // 2) if teacher_layer is None else teacher_layer

@@ -11,7 +11,7 @@ from data_augment.errors import InputError
 from nlp_distill.internals import read_attention_width
 from nlp_distill.limits import check_whole
 from nlp_distill.losses import attention_distribution_loss, relation_loss, scale_scores
-from nlp_distill.objectives.objective import Objective, check_same_tokens, require_parts
+from nlp_distill.objectives.objective import Objective, check_same_tokens, check_transformers, require_parts
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -35,6 +35,7 @@ class MiniLM(Objective):
 
     def __init__(self, student: PreTrainedConfig, teacher: PreTrainedConfig, weight: float | Schedule = 1.0):
         super().__init__()
+        check_transformers("MiniLM", student, teacher)
         self.weight = weight
         if student.num_attention_heads != teacher.num_attention_heads:
             raise InputError(
@@ -86,6 +87,7 @@ class MiniLMv2(Objective):
         weight: float | Schedule = 1.0,
     ):
         super().__init__()
+        check_transformers("MiniLMv2", student, teacher)
         self.weight = weight
         self.relation_heads = teacher.num_attention_heads if relation_heads is None else relation_heads
         self.teacher_layer = teacher.num_hidden_layers if teacher_layer is None else teacher_layer

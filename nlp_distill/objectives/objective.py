@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
@@ -51,6 +52,9 @@ class Objective(nn.Module):
 
     def __add__(self, other: "Objective") -> "Sum":
         return Sum([*_parts(self), *_parts(other)])
+
+    def __radd__(self, other: int) -> "Objective":  # sum([...]) begins with 0
+        return self if other == 0 else NotImplemented
 
 
 class Sum(Objective):
@@ -121,17 +125,26 @@ def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) 
     return teacher_outputs["logits"]
 
 
+def check_of_texts(logits: Tensor) -> None:
+    """Refuse logits of tokens.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if logits.dim() == 3:
+        raise ValueError(
+            "the logits are (batch, seq, classes), a token classifier's, and padding would count; put the objective in "
+            "OverTokens(...)"
+        )
+
+
 def check_same_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:
     """Refuse logits of different classes, which broadcasting would compare in silence, and those of tokens.
 
     Raises:
         ValueError: naming both numbers, or what to do with tokens.
     """
-    if student_logits.dim() == 3:
-        raise ValueError(
-            "the logits are (batch, seq, classes), a token classifier's, and padding would count; put the objective in "
-            "OverTokens(...)"
-        )
+    check_of_texts(student_logits)
     if student_logits.shape[-1] != teacher_logits.shape[-1]:
         raise ValueError(
             f"the student has {student_logits.shape[-1]} logits a row and the teacher {teacher_logits.shape[-1]}; "
@@ -147,6 +160,20 @@ def require_parts(teacher_outputs: ModelOutput | None, parts: frozenset[str], ob
             "(cached logits are not enough)"
         )
     return teacher_outputs
+
+
+def check_transformers(objective: str, *configs: PreTrainedConfig) -> None:
+    """Refuse models without transformer layers, which the objective compares.
+
+    Raises:
+        InputError: naming it.
+    """
+    for config in configs:
+        if not hasattr(config, "num_hidden_layers"):
+            raise InputError(
+                f"{objective} compares layers of transformers, and a model with a {type(config).__name__} has none; "
+                "take an objective over logits, such as SoftTargets or LogitRegression"
+            )
 
 
 def check_same_tokens(batch: Mapping[str, Any], objective: str) -> None:
@@ -193,6 +220,7 @@ def represent_rows(
     """
     if layers is None:
         logits = require_teacher_logits(teacher_outputs, objective)
+        check_of_texts(student_outputs["logits"])
         return student_outputs["logits"], logits.mean(dim=1) if logits.dim() == 3 else logits
     teacher = require_parts(teacher_outputs, frozenset({"hidden_states"}), objective)
     sides = {"student": student_outputs["hidden_states"], "teacher": teacher["hidden_states"]}

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, uniform
-from nlp_distill.objectives.objective import Objective, make_projection, require_parts
+from nlp_distill.objectives.objective import Objective, check_transformers, make_projection, require_parts
 from nlp_distill.schedules import Schedule, value_at
 
 
@@ -57,6 +57,7 @@ class PatientKD(Objective):
         name: str = "patient",
     ):
         super().__init__()
+        check_transformers("PatientKD", student, teacher)
         self.name = name
         pairs = layer_map(student.num_hidden_layers, teacher.num_hidden_layers)
         self.pairs = [pair for pair in pairs if 0 < pair[0] < student.num_hidden_layers]

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
-from nlp_distill.objectives.hard_labels import UNLABELLED
 from nlp_distill.objectives.objective import Objective, check_weights
 
 
@@ -62,16 +61,12 @@ class PerTask(Objective):
         batch: Mapping[str, Any],
     ) -> tuple[ModelOutput, ModelOutput | None, dict[str, Tensor]]:
         """Outputs and labels of one task's rows, cut to its classes."""
-        classes, objective = self.num_labels[task], self.objectives[task]
-        width = max(classes, 1)
+        width, objective = max(self.num_labels[task], 1), self.objectives[task]
         own = SequenceClassifierOutput(logits=student["logits"][rows][:, :width])
         other = None
         if objective.needs_teacher and teacher is not None:
             other = SequenceClassifierOutput(logits=teacher["logits"][rows][..., :width])
-        picked = {}
-        if "labels" in batch:
-            labels = batch["labels"][rows]
-            if classes and labels.is_floating_point():  # beside a regression, class indices travel as floats
-                labels = torch.where(torch.isnan(labels), float(UNLABELLED), labels).long()
-            picked["labels"] = labels if classes else labels.float()
+        picked = (
+            {"labels": batch["labels"][rows]} if "labels" in batch else {}
+        )  # class indices travel as floats
         return own, other, picked

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_augment.errors import InputError
+from nlp_distill.losses import widen
 from nlp_distill.objectives.objective import Objective, represent_rows
 from nlp_distill.schedules import Schedule, value_at
 
@@ -46,14 +47,9 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.smooth_l1_loss(own, other) if own.numel() else student.sum() * 0.0
 
 
-def _widen(rows: Tensor) -> Tensor:
-    """Half-precision states as float32: their squares go beyond float16, and its smallest number is above ours."""
-    return rows.to(torch.promote_types(rows.dtype, torch.float32))
-
-
 def _relative_distances(rows: Tensor) -> Tensor:
     """Distances of all pairs of different rows over their mean: (pairs,)."""
-    rows = _widen(rows)
+    rows = widen(rows)
     first, second = torch.triu_indices(len(rows), len(rows), offset=1)
     distances = (rows[first] - rows[second]).square().sum(dim=-1).clamp(min=SMALLEST).sqrt()
     return distances / distances.mean() if len(distances) else distances
@@ -61,17 +57,18 @@ def _relative_distances(rows: Tensor) -> Tensor:
 
 def _cosines(rows: Tensor) -> Tensor:
     """cos of the angle at j between i and k, for all triplets of different rows with i < k: (triplets,)."""
-    rows = _widen(rows)
+    rows = widen(rows)
     differences = rows[:, None] - rows[None, :]  # (i, j, width): from j to i
     lengths = differences.square().sum(dim=-1, keepdim=True).clamp(min=SMALLEST).sqrt()
     unit = (differences / lengths).transpose(0, 1)  # (j, i, width)
     cosines = unit @ unit.transpose(1, 2)  # (j, i, k)
-    j, i, k = torch.meshgrid(*[torch.arange(len(rows))] * 3, indexing="ij")
-    return cosines[((i < k) & (i != j) & (k != j)).to(cosines.device)]
+    others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    ordered = torch.ones_like(others).triu(1)  # i < k
+    return cosines[others[:, :, None] & others[:, None, :] & ordered]
 
 
 class RelationalKD(Objective):
-    """weight * (distance * L_D + angle * L_A): terms ``distance`` and ``angle``.
+    """weight * (distance * L_D + angle * L_A): terms ``distance`` and ``angle``, those that have a weight.
 
     For several pairs of layers, or layers and logits, add objectives of different names.
 
@@ -106,5 +103,5 @@ class RelationalKD(Objective):
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         own, other = represent_rows(self.layers, student_outputs, teacher_outputs, batch, "RelationalKD")
         weight = value_at(self.weight, progress)
-        losses = (self.distance * distance_loss(own, other), self.angle * angle_loss(own, other))
-        return {name: weight * loss for name, loss in zip(self.names, losses, strict=True)}
+        terms = zip(self.names, (self.distance, self.angle), (distance_loss, angle_loss), strict=True)
+        return {name: weight * factor * loss(own, other) for name, factor, loss in terms if factor}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nlp_distill.losses import widen
 from nlp_distill.objectives.objective import Objective, check_same_classes, require_teacher_logits
 from nlp_distill.schedules import Schedule, value_at
 
@@ -62,8 +63,8 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     if student_logits.shape[-1] < 2:
         raise ValueError("soft targets need two classes or more; for a regression use LogitRegression")
     check_same_classes(student_logits, teacher_logits)
-    teacher_probabilities = torch.softmax(teacher_logits / temperature, dim=-1)
+    teacher_probabilities = torch.softmax(widen(teacher_logits) / temperature, dim=-1)
     if teacher_logits.dim() == student_logits.dim() + 1:
         teacher_probabilities = teacher_probabilities.mean(dim=-2)
-    student_log_probabilities = torch.log_softmax(student_logits / temperature, dim=-1)
+    student_log_probabilities = torch.log_softmax(widen(student_logits) / temperature, dim=-1)
     return temperature**2 * F.kl_div(student_log_probabilities, teacher_probabilities, reduction="batchmean")

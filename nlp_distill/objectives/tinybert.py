@@ -20,7 +20,7 @@ from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, LayerPairs, uniform
 from nlp_distill.losses import attention_score_loss, hidden_state_loss, relation_loss, scale_scores
 from nlp_distill.objectives.minilm import check_relation_heads
-from nlp_distill.objectives.objective import Objective, check_same_tokens, require_parts
+from nlp_distill.objectives.objective import Objective, check_same_tokens, check_transformers, require_parts
 
 
 class TinyBERTLayers(Objective):
@@ -62,6 +62,7 @@ class TinyBERTLayers(Objective):
         relation_heads: int | None = None,
     ):
         super().__init__()
+        check_transformers("TinyBERTLayers", student, teacher)
         self.weights = {"attention": attention, "hidden": hidden, "embedding": embedding}
         self.relation_heads = relation_heads
         pairs = layer_map(student.num_hidden_layers, teacher.num_hidden_layers)
@@ -72,6 +73,11 @@ class TinyBERTLayers(Objective):
         self.embedding_pairs = [pair for pair in pairs if pair[0] == 0] if embedding else []
         self.hidden_pairs = [pair for pair in pairs if pair[0] > 0] if hidden else []
         self.attention_pairs = [pair for pair in pairs if pair[0] > 0] if attention else []
+        if not (self.embedding_pairs or self.hidden_pairs or self.attention_pairs):
+            raise InputError(
+                f"the layer map pairs {', '.join(map(str, pairs))}, and the terms that have a weight compare none of "
+                "them, so nothing is learnt; give their weights, or another map"
+            )
         if self.attention_pairs:
             _check_attention(student, teacher, self.attention_pairs, relation_heads)
         self.projections = _make_projections(

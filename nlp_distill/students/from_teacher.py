@@ -295,7 +295,14 @@ def find_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The transformer layers of an encoder, first layer first."""
     stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     depth = model.config.num_hidden_layers
-    return list(next(stack for stack in stacks if len(stack) == depth and find_attention_layers(stack[0])))
+    found = (stack for stack in stacks if len(stack) == depth and find_attention_layers(stack[0]))
+    layers = next(found, None)
+    if layers is None:
+        raise InputError(
+            f"a {type(model).__name__} has no list of {depth} layers (ALBERT's are one, many times), so no student can "
+            "be cut from it; start from random weights (random=True), or take a BERT, RoBERTa, ELECTRA or DistilBERT"
+        )
+    return list(layers)
 
 
 def find_attention_linears(layer: nn.Module) -> list[nn.Linear]:

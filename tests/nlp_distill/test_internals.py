@@ -11,6 +11,8 @@ from transformers import (
     ElectraForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    RoFormerConfig,
+    RoFormerForSequenceClassification,
 )
 
 from data_augment.errors import InputError
@@ -121,3 +123,23 @@ def test_logits_can_be_differentiated_twice_by_the_words_embeddings(family, back
     assert not slope[1, 4:].any()  # padding
     slope.square().sum().backward()
     assert all(p.grad.any() for name, p in model.named_parameters() if name.endswith("query.weight"))
+
+
+def test_models_that_turn_their_queries_are_refused(inputs):
+    """RoFormer's linear layers have BERT's names, and softmax(Q K^T / sqrt(d)) is not its attention."""
+    config = RoFormerConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    with pytest.raises(InputError, match="no attention layers with separate query, key and value"):
+        run_model(RoFormerForSequenceClassification(config), inputs, frozenset({"queries"}))
+
+
+def test_reentrant_checkpointing_is_refused_where_it_would_teach_nothing(inputs):
+    model = FAMILIES["bert"]()
+    for reentrant in (False, True):
+        model.train().activation_checkpointing_enable({"use_reentrant": reentrant})
+        if reentrant:
+            with pytest.raises(InputError, match="'use_reentrant': False"):
+                run_model(model, inputs, frozenset({"queries"}))
+        else:
+            assert run_model(model, inputs, frozenset({"queries"}))["queries"][0].requires_grad
+    with torch.no_grad():
+        assert len(run_model(model.eval(), inputs, frozenset({"queries"}))["queries"]) == 3

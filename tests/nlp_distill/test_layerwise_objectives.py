@@ -355,3 +355,11 @@ def test_the_terms_of_minilm_have_a_weight_which_may_change(method, make_bert, t
     assert set(terms) == set(plain)
     for name, term in terms.items():
         assert term.item() == pytest.approx(2.5 * plain[name].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "weights"), [([(0, 0)], {"embedding": 0.0}), ([(1, 1)], {"hidden": 0, "attention": 0})]
+)
+def test_a_map_that_leaves_nothing_to_compare_is_refused(make_bert, pairs, weights):
+    with pytest.raises(InputError, match="compare none of them, so nothing is learnt"):
+        TinyBERTLayers(make_bert().config, make_bert().config, explicit(pairs), **weights)

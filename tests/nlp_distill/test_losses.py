@@ -227,3 +227,15 @@ def test_a_teacher_in_half_precision_is_compared_in_the_students(dtype):
     expected = attention_distribution_loss(student, teacher.float(), make_mask())
     found = attention_distribution_loss(student, teacher, make_mask())
     assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_single(dtype):
+    """256 x 256 pairs, and the lowest float16 minus a maximum, are beyond float16."""
+    ones, zeros, mask = torch.ones(1, 1, 256, 256), torch.zeros(1, 1, 256, 256), torch.ones(1, 256)
+    assert attention_score_loss(ones.to(dtype), zeros.to(dtype), mask).item() == 1
+    assert hidden_state_loss(300 * ones[0].to(dtype), zeros[0].to(dtype), mask).item() == pytest.approx(9e4)
+    scores = torch.full((1, 1, 3, 3), 20.0)
+    scores[0, 0, 0, 0] = 30
+    same = scores.to(dtype)
+    assert attention_distribution_loss(same, same, torch.tensor([[1, 1, 0]])).item() == 0

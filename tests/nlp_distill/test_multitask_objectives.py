@@ -11,8 +11,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from data_augment.errors import InputError
 from nlp_distill import multitask_trainer
-from nlp_distill.batching import DistillationCollator
-from nlp_distill.encoding import encode_rows
+from nlp_distill.batching import DistillationCollator, collate_labels
+from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.multitask import MixedTaskSampler, MultiTaskRows, SingleTaskSampler
 from nlp_distill.multitask_trainer import MultiTaskTrainer
 from nlp_distill.objectives import (
@@ -23,6 +23,7 @@ from nlp_distill.objectives import (
     TeacherAnnealing,
     TinyBERTLayers,
 )
+from nlp_distill.objectives.bam import annealed_loss
 from nlp_distill.schedules import linear
 from nlp_distill.students import MultiTaskModel, TaskHead
 from nlp_distill.tasks import Task
@@ -87,6 +88,35 @@ def test_several_teachers_are_averaged_and_rows_without_a_label_keep_the_teacher
     labels = torch.tensor([float("nan"), 4.0])
     loss = run(TeacherAnnealing(1.0), torch.zeros(2, 1), values, {"labels": labels}, 0.0)["annealed"]
     assert loss.item() == pytest.approx((2.0**2 + 4.0**2) / 2)
+
+
+def test_rows_without_a_label_keep_the_teacher_s_value_however_they_were_collated():
+    """Nothing but None makes integers of a batch of values."""
+    values, teacher = torch.zeros(2, 1, requires_grad=True), torch.tensor([[3.0], [4.0]])
+    for labels in (collate_labels([None, None]), torch.tensor([float("nan")] * 2)):
+        loss = annealed_loss(values, teacher, labels, 0.5)
+        assert loss.item() == pytest.approx((9 + 16) / 2)
+    mixed = PerTask([HardLabels(), HardLabels()], [2, 0])
+    batch = {"task_ids": torch.tensor([0, 0, 1]), "labels": collate_labels([1, 0, None])}
+    terms = mixed(SequenceClassifierOutput(logits=torch.zeros(3, 2)), None, batch, 0.0)
+    assert terms["task_1"].item() == 0
+
+
+def test_a_class_below_zero_is_no_class():
+    """-1, which GLUE's test rows carry, is not class 0."""
+    logits, teacher = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.0, 3.0]])
+    with pytest.raises(RuntimeError, match="negative"):
+        annealed_loss(logits, teacher, torch.tensor([-1]), 1.0)
+
+
+def test_a_task_without_labels_travels_beside_others(data, tokenizer):
+    rows = {name: own for name, own in data.items()}
+    first = next(iter(rows))
+    rows[first] = EncodedRows(rows[first].columns, rows[first].offsets)
+    joined = MultiTaskRows(rows)
+    batch = DistillationCollator(tokenizer)([joined[0], joined[len(joined) - 1]])
+    assert batch["labels"].tolist()[1] == float(joined[len(joined) - 1]["labels"])
+    assert not batch["labels"][0] >= 0  # -100 or NaN
 
 
 def test_shares_out_of_range_are_refused():

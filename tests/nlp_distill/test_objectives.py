@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from data_augment.errors import InputError
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, Sum
 from nlp_distill.objectives.hard_labels import hard_label_loss
 from nlp_distill.objectives.logit_regression import logit_regression_loss
@@ -200,6 +201,43 @@ def test_a_batch_without_any_label_costs_nothing_and_can_be_learnt_from(classes,
 
 def test_a_regression_batch_of_unlabelled_rows_that_was_collated_as_integers_costs_nothing():
     assert hard_label_loss(torch.ones(2, 1), torch.tensor([-100, -100])).item() == 0.0
+
+
+def test_class_indices_that_came_as_floats_are_classes_and_whole_ratings_are_values():
+    """pandas makes floats of a column of classes in which one is missing."""
+    logits, nan = torch.tensor([[0.0, 5.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 4.0]]), float("nan")
+    expected = hard_label_loss(logits, torch.tensor([1, 0, -100]))
+    assert hard_label_loss(logits, torch.tensor([1.0, 0.0, nan])).item() == pytest.approx(expected.item())
+    assert hard_label_loss(logits[:1], torch.tensor([1.0])).item() < 0.02  # a single row broadcasts
+    values = torch.tensor([[1.0], [2.0], [7.0]])
+    assert hard_label_loss(values, torch.tensor([1, 4, -100])).item() == pytest.approx(2.0)
+    assert hard_label_loss(values, torch.tensor([[1.0], [2.0], [7.0]])).item() == 0.0  # a column of values
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0.5, 1.0]), "the labels are values such as 0.5, but the model has 2 classes"),
+        (torch.tensor([[0.0, 1.0], [1.0, 1.0]]), "several a row"),
+    ],
+)
+def test_labels_that_do_not_fit_the_logits_are_refused(labels, message):
+    with pytest.raises(InputError, match=message):
+        hard_label_loss(torch.zeros(2, 2), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_soft_targets_in_half_precision_are_not_negative(dtype):
+    logits = torch.randn(8, 3000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for temperature in (1.0, 4.0):
+        assert abs(soft_target_loss(logits.float(), logits, temperature).item()) < 1e-5
+
+
+def test_sum_adds_objectives_too():
+    total = sum([SoftTargets(), HardLabels()])
+    assert [type(part) for part in total.parts] == [SoftTargets, HardLabels]
+    with pytest.raises(TypeError):
+        1 + SoftTargets()
 
 
 def test_hard_labels_without_a_labels_column_raise():

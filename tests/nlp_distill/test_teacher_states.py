@@ -10,7 +10,7 @@ from nlp_distill import DistillationTrainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.compression.prune_structured import prune_heads
 from nlp_distill.encoding import EncodedRows, encode_rows
-from nlp_distill.objectives import TinyBERTLayers
+from nlp_distill.objectives import MiniLM, MiniLMv2, TinyBERTLayers
 from nlp_distill.pipelines.projections import fit_projections
 from nlp_distill.teacher_states import RowsWithStates, measure_states, restore_outputs, write_states
 from nlp_distill.teachers import Teacher
@@ -139,6 +139,45 @@ def test_other_rows_and_parts_that_were_not_kept_are_refused(teacher, rows, make
         RowsWithStates(turned, tmp_path)
     with pytest.raises(InputError, match=r"holds no keys\.1; it has hidden_states\.0"):
         RowsWithStates(rows, tmp_path, [("keys", 1)])
+
+
+def test_objectives_that_count_from_the_end_read_kept_layers_too(teacher, rows, tokenizer, tmp_path):
+    layers = teacher.config.num_hidden_layers
+    parts = [("hidden_states", layer) for layer in range(layers + 1)]
+    parts += [(kind, layer) for kind in ("queries", "keys", "values") for layer in range(layers)]
+    write_states(teacher, rows, tokenizer, parts, tmp_path)
+    batch = collate(RowsWithStates(rows, tmp_path), tokenizer, [0, 3, 5, 7])
+    kept = restore_outputs(batch["teacher_states"])
+    own = Teacher(teacher).run({name: batch[name] for name in ("input_ids", "attention_mask")}, MiniLM.needs)
+    for objective in (MiniLM(teacher.config, teacher.config), MiniLMv2(teacher.config, teacher.config)):
+        for name, loss in objective(own, kept, batch, 0.0).items():
+            assert loss.item() == pytest.approx(0, abs=1e-4), name
+    assert torch.equal(kept["hidden_states"][-1], kept["hidden_states"][layers])
+
+
+def test_layers_that_were_not_kept_are_named(teacher, rows, tokenizer, tmp_path):
+    write_states(teacher, rows, tokenizer, [("hidden_states", 2), ("hidden_states", 4)], tmp_path)
+    kept = restore_outputs(collate(RowsWithStates(rows, tmp_path), tokenizer, [0])["teacher_states"])
+    for number in (-1, 3):
+        with pytest.raises(InputError, match=f"hidden states of 2, 4, and {number} is asked for"):
+            kept["hidden_states"][number]
+
+
+def test_a_teacher_beside_them_answers_what_is_not_kept(teacher, student, rows, tokenizer, tmp_path):
+    """States of layers that are kept in part would not do for an objective that reads queries too."""
+    write_states(teacher, rows, tokenizer, [("hidden_states", 4)], tmp_path)
+    objective = TinyBERTLayers(student.config, teacher.config, relation_heads=8)
+    trainer = DistillationTrainer(
+        model=student,
+        teacher=teacher,
+        objective=objective,
+        args=TrainingArguments(str(tmp_path / "run"), use_cpu=True, report_to="none"),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    batch = collate(RowsWithStates(rows, tmp_path), tokenizer, [0, 1])
+    answered = trainer._teacher_outputs(batch)
+    assert all(kind in answered for kind in objective.needs) and len(answered["hidden_states"]) == 5
 
 
 def test_values_beyond_float16_are_refused(teacher, rows, tokenizer, tmp_path):

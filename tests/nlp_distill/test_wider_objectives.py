@@ -8,10 +8,10 @@ import re
 import pytest
 import torch
 from transformers import TrainingArguments
-from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from data_augment.errors import InputError
-from nlp_distill import DistillationTrainer
+from nlp_distill import BiLSTMConfig, DistillationTrainer
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import encode_rows
 from nlp_distill.internals import run_model
@@ -472,3 +472,43 @@ def test_what_is_compared_token_by_token_refuses_a_teacher_of_other_tokens(make_
     assert sum(
         objective(outputs, outputs, same, 0.0).values()
     ).isfinite()  # its own tokenizer, but the same tokens
+
+
+def test_a_term_without_weight_is_not_computed():
+    """The angles of a batch are as many as the cube of its rows."""
+    outputs = [SequenceClassifierOutput(logits=draw(6, 3, seed=seed)) for seed in (0, 1)]
+    terms = RelationalKD(None, angle=0)(*outputs, {}, 0.0)
+    assert list(terms) == ["distance"]
+    assert list(RelationalKD(None, distance=0)(*outputs, {}, 0.0)) == ["angle"]
+
+
+@pytest.mark.parametrize("make", [Hints, PatientKD, Flow, MiniLM, MiniLMv2, TinyBERTLayers])
+def test_students_without_layers_are_refused_where_layers_are_compared(make, make_bert):
+    student = BiLSTMConfig(vocab_size=20, embedding_size=4, hidden_size=4)
+    with pytest.raises(
+        InputError, match=f"{make.__name__} compares layers of transformers, and a model with a BiLSTM"
+    ):
+        make(student, make_bert().config)
+
+
+@pytest.mark.parametrize("kind", [RelationalKD, SimilarityPreserving])
+def test_logits_of_tokens_are_no_rows(kind):
+    outputs = SequenceClassifierOutput(logits=draw(2, 5, 3))
+    with pytest.raises(ValueError, match="put the objective in OverTokens"):
+        kind(layers=None)(outputs, outputs, {}, 0.0)
+
+
+def test_an_encoder_teaches_states_to_a_student_of_any_labels(make_bert, make_rows, tokenizer, tmp_path):
+    student, teacher = make_bert(labels=("a", "b", "c")), make_bert(seed=1, hidden_size=24).bert
+    assert teacher.config.num_labels == 2  # which a base model's config says too
+    args = TrainingArguments(
+        str(tmp_path), max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no"
+    )
+    DistillationTrainer(
+        model=student,
+        teacher=teacher,
+        objective=Hints(student.config, teacher.config),
+        args=args,
+        train_dataset=encode_rows(make_rows(8), tokenizer, ["text"], 32),
+        processing_class=tokenizer,
+    ).train()

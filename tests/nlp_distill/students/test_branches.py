@@ -5,6 +5,7 @@ import torch
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
+    AutoConfig,
     AutoModelForSequenceClassification,
     BertForTokenClassification,
     DistilBertConfig,
@@ -27,6 +28,7 @@ from nlp_distill.students import (
     CompactBertConfig,
     CompactBertForSequenceClassification,
 )
+from nlp_distill.students.branches import BRANCHABLE
 
 LAYERS = 3
 TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": LAYERS}
@@ -217,5 +219,47 @@ def test_models_without_layers_of_their_own_and_without_a_head_are_refused(make_
             InputError, match="is no sequence classifier.*give a BertForSequenceClassification"
         ):
             BranchedForSequenceClassification.from_classifier(model)
+    for kind in (
+        "megatron-bert",
+        "roberta-prelayernorm",
+        "xlm-roberta-xl",
+    ):  # a norm of all layers at the end
+        config = AutoConfig.for_model(kind, vocab_size=40, **TINY)
+        with pytest.raises(InputError, match=f"of the kind {kind} has no layers that can be branched"):
+            BranchedForSequenceClassification.from_classifier(
+                AutoModelForSequenceClassification.from_config(config)
+            )
     with pytest.raises(InputError, match="depth is 5"):
         BranchedForSequenceClassification(BranchedConfig(encoder=make_bert().config.to_dict(), depth=5))
+
+
+@pytest.mark.parametrize("kind", BRANCHABLE)
+def test_every_kind_answers_in_pieces_as_in_one(kind):
+    """With biases and gains that are not those of the start, which would hide a norm that is passed twice."""
+    ours = {"nlp-distill-compact-bert": "compact", "distilbert": "distilbert"}
+    torch.manual_seed(0)
+    if kind in ours:
+        _, config, sizes = KINDS[ours[kind]]
+        model = AutoModelForSequenceClassification.from_config(config(vocab_size=60, **sizes))
+    else:
+        config = AutoConfig.for_model(kind, vocab_size=60, pad_token_id=1, **TINY)
+        model = AutoModelForSequenceClassification.from_config(config)
+    stir(model.eval())
+    ids, mask = torch.randint(5, 60, (3, 9)), torch.ones(3, 9, dtype=torch.long)
+    ids[0, 5:], mask[0, 5:] = 1, 0
+    branched = BranchedForSequenceClassification.from_classifier(model, branches=2, copy_heads=True).eval()
+    expected = model(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(branched(ids, mask).logits, expected)
+    torch.testing.assert_close(branched.branch(1)(input_ids=ids, attention_mask=mask).logits, expected)
+
+
+def test_the_precision_is_the_source_s_whatever_its_config_says(make_bert, tmp_path):
+    make_bert().half().save_pretrained(tmp_path)
+    half = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    for source in (half, AutoModelForSequenceClassification.from_pretrained(tmp_path).float()):
+        model = BranchedForSequenceClassification.from_classifier(source, copy_heads=True)
+        assert {weight.dtype for weight in model.parameters()} == {source.dtype}
+        assert model.branch(0).dtype == source.dtype
+    model.save_pretrained(tmp_path / "whole")
+    loaded = BranchedForSequenceClassification.from_pretrained(tmp_path / "whole")
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
