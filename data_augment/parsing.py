@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from data_augment.errors import InputError
@@ -28,12 +30,36 @@ LONGEST_LINE = (
 )
 
 
+LIST = re.compile(r"invalid (int|float) value: '[\d.e-]+(,[\d.e-]+)+'")  # 0,1,2
+
+
 class OneLineParser(argparse.ArgumentParser):
     """An ``ArgumentParser`` that says what is wrong in one line, and where to read what is allowed."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with code 2."""
-        self.exit(2, f"error: {make_one_line(message)}; see {self.prog} --help\n")
+        hint = " (separate several by spaces)" if LIST.search(message) else ""
+        self.exit(2, f"error: {make_one_line(message)}{hint}; see {self.prog} --help\n")
+
+
+# What people type who know other tools.
+OTHER_NAMES = {
+    "--lr": "--learning-rate",
+    "--epochs": "--num-train-epochs",
+    "--batch-size": "--per-device-train-batch-size",
+    "--hidden": "--hidden-size",
+}
+
+
+def suggest_option(given: str, known: Sequence[str]) -> str:
+    """A word about which of the ``known`` options an unknown one may mean; "" where none is like it."""
+    if given == "--device":
+        return " (an accelerator is used where torch finds one; --use-cpu true leaves it)"
+    meant = OTHER_NAMES.get(given)
+    close = difflib.get_close_matches(given, known, n=2, cutoff=0.75)
+    if meant is not None and meant in known:
+        close = [meant]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def make_one_line(message: object) -> str:

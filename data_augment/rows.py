@@ -99,7 +99,8 @@ class RowReader:
         for name in self._required:
             if name not in self.columns:
                 known = ", ".join(self.columns)
-                raise InputError(f"{self.path} has no column {name!r}; its columns are {known}")
+                hint = " (CSV is separated by commas)" if len(self.columns) == 1 and ";" in known else ""
+                raise InputError(f"{self.path} has no column {name!r}; its columns are {known}{hint}")
 
 
 def _check_file(path: Path) -> None:

@@ -146,9 +146,9 @@ def _open_file(path: Path, text_columns: tuple[str, ...], skip_bad_rows: bool) -
 def _check_columns(name: str, columns: tuple[str, ...], wanted: Iterable[str]) -> None:
     for column in wanted:
         if column not in columns:
-            raise InputError(
-                f"{name} has no column {column!r}; its columns are {', '.join(map(str, columns)) or 'none'}"
-            )
+            known = ", ".join(map(str, columns)) or "none"
+            hint = " (CSV is separated by commas)" if len(columns) == 1 and ";" in known else ""
+            raise InputError(f"{name} has no column {column!r}; its columns are {known}{hint}")
 
 
 def _iterate_rows(rows: Any) -> Iterator[Row]:

@@ -119,6 +119,11 @@ class DistillationCollator:
         return batch
 
     def _pad(self, rows: Sequence[Mapping[str, Any]], tokenizer, prefix: str) -> dict[str, Tensor]:
+        if f"{prefix}input_ids" not in rows[0]:
+            raise InputError(
+                f"the rows have no {prefix}input_ids but {', '.join(rows[0]) or 'nothing'}; encode their texts first, "
+                "with nlp_distill.encoding.encode_rows or the tokenizer"
+            )
         lengths = np.array([len(row[f"{prefix}input_ids"]) for row in rows])
         width = max(int(-(-lengths.max() // self.pad_to_multiple_of)) * self.pad_to_multiple_of, 1)
         positions = np.arange(width)

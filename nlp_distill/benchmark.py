@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
@@ -99,6 +100,9 @@ def measure_throughput(subject: Subject, text: Text, threads: int, seconds: floa
         if rate > best["texts_per_s"]:
             best = {"texts_per_s": rate, "batch": batch}
     return best
+
+
+UNSTEADY = 3.0  # p95 over median, beyond which ratios of medians say little
 
 
 def measure_alone(folder: str, text: Text, task: str | None = None) -> dict[str, float]:
@@ -211,8 +215,9 @@ def benchmark(
         for subject in subjects
     ]
     before = torch.get_num_threads()
-    for count in threads:
-        for length in lengths:
+    cases = [(count, length) for count in threads for length in lengths]
+    with tqdm(cases, desc="measuring", unit=" cases") as progress:
+        for count, length in progress:
             text = make_text(subjects[0], length, is_pair)
             for model, found in zip(models, measure_latency(subjects, [text], count, repeats), strict=True):
                 model["latency"].append({"threads": count, "tokens": length, **found})
@@ -247,4 +252,9 @@ def render_benchmark(results: dict[str, Any]) -> str:
                 f"{model['peak_mb']:.0f} |"
             )
         tables.append("\n".join(lines))
+    spread = max(case["p95_ms"] / case["p50_ms"] for model in results["models"] for case in model["latency"])
+    if spread > UNSTEADY:
+        tables.append(
+            f"These times are unsteady: a p95 is {spread:.1f} times its median. Measure again while nothing else runs."
+        )
     return "\n\n".join(tables)

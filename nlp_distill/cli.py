@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 
 from data_augment.errors import InputError
 from data_augment.parsing import (
@@ -18,6 +18,7 @@ from data_augment.parsing import (
     describe_os_error,
     exit_code,
     report_error,
+    suggest_option,
 )
 from nlp_distill.memory import lacks_memory
 from nlp_distill.options import (
@@ -114,6 +115,9 @@ and --n-iter copies of each (default here: 0).
 )
 
 
+OF_PARSER = ("command", "module", "prog", "takes_training_arguments")  # what a command knows of itself
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for wrong input)."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -125,10 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if not hasattr(options, "command"):
+        if rest:
+            parser.error(f"unknown option {rest[0]}")
         parser.print_help()
         return 0
+    known = [f"--{name.replace('_', '-')}" for name in vars(options) if name not in OF_PARSER]
     if rest and not options.takes_training_arguments:
-        parser.error(f"unknown option {rest[0]} of {options.command}")
+        report_error(f"unknown option {rest[0]}{suggest_option(rest[0], known)}; see {options.prog} --help")
+        return 2
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         from nlp_distill.commands.inputs import parse_training_arguments, quiet_libraries
@@ -136,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from nlp_distill.processes import leave_processes, stop_on_sigterm
         from nlp_distill.results import describe_command
 
-        options.training = parse_training_arguments(rest)
+        options.training = parse_training_arguments(rest, known, options.prog)
         options.command_line = describe_command(given)
         quiet_libraries()
         stop_on_sigterm()
@@ -175,6 +183,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     style = argparse.RawDescriptionHelpFormatter
     parser = OneLineParser("nlp-distill", description=DESCRIPTION, formatter_class=style, allow_abbrev=False)
+    version = f"nlp-distill {metadata.version('nlp_distill')}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = _add(
@@ -350,9 +360,8 @@ def _add(
     )
     if takes_training_arguments:
         add_hub_options(parser)
-    parser.set_defaults(
-        command=name, module=name.replace("-", "_"), takes_training_arguments=takes_training_arguments
-    )
+    of_command = (name, name.replace("-", "_"), parser.prog, takes_training_arguments)
+    parser.set_defaults(**dict(zip(OF_PARSER, of_command, strict=True)))
     return parser
 
 

@@ -95,15 +95,26 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def compute_retention(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """``retention`` = student / teacher, ``gap_closed`` = (student - without) / (teacher - without).
 
-    Each is ``None`` where it means nothing: a teacher score of 0 or less, no student without a teacher, or a teacher
-    that is no better than it.
+    Each is ``None`` where it means nothing: a teacher score of 0 or less, no student without a teacher, a teacher that
+    is no better than it, or a student that gives one answer to every row.
     """
     teacher, student = models["teacher"]["score"], models["student"]["score"]
     without = models.get("student_without_teacher", {}).get("score")
-    gap_closed = (
-        (student - without) / (teacher - without) if without is not None and teacher > without else None
-    )
+    collapsed = any("collapsed_to" in models.get(name, {}) for name in ("student", "student_without_teacher"))
+    gap_closed = None
+    if without is not None and teacher > without and not collapsed:
+        gap_closed = (student - without) / (teacher - without)
     return {"retention": student / teacher if teacher > 0 else None, "gap_closed": gap_closed}
+
+
+def describe_collapse(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each model that answers every test row alike: it learnt nothing, whatever its score."""
+    return [
+        f"{ROW_NAMES.get(name, name.replace('_', ' ')).capitalize()} answers {entry['collapsed_to']!r} to every test "
+        "row: it learnt nothing, whatever its score; give it more epochs, or another learning rate."
+        for name, entry in models.items()
+        if "collapsed_to" in entry
+    ]
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> str:
@@ -129,6 +140,7 @@ def render_results(results: Mapping[str, Any]) -> str:
             f"- Distillation closes **{results['gap_closed']:.0%}** of the gap between the same student trained "
             "without a teacher and the teacher."
         )
+    lines += [f"- **{text}**" for text in describe_collapse(results["models"])]
     for name in results["models"]["teacher"].get("extra_tests", {}):
         scores = ", ".join(
             f"{ROW_NAMES.get(key, key)} {_format_scores(model['extra_tests'][name])}"

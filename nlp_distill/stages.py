@@ -1,6 +1,7 @@
 """Stages of a run: each finished one is kept, reused by the same run, and never mistaken for another."""
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -79,6 +80,7 @@ def run_stage(
 
 def _finish(folder: Path, inputs: Any, result: Any) -> None:
     """Mark a stage as finished, with what its files are; what it replaces goes."""
+    share_files(folder)
     own = [name for mark in (STARTED, FINISHED) for name in (mark, name_temporary(folder / mark).name)]
     files = list_files(folder, (LOCK, CHECKPOINTS, *own))
     finished = {"inputs": inputs, "result": result, "files": files, "folder": str(folder)}
@@ -86,6 +88,14 @@ def _finish(folder: Path, inputs: Any, result: Any) -> None:
     (folder / STARTED).unlink()
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     shutil.rmtree(_beside(folder), ignore_errors=True)
+
+
+def share_files(folder: Path) -> None:
+    """Give files the permissions that new ones have here: safetensors writes weights that only their owner may read."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o666 & ~umask)
 
 
 def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitStack) -> Path | None:

@@ -29,6 +29,8 @@ def run(options: argparse.Namespace) -> None:
     )
     if is_main_process():
         print(f"\n{render_compression(results)}\nsaved {output / 'model'}")
+        if (output / "exported").is_dir():
+            print(f"saved {output / 'exported'}, its int8 form")
 
 
 def configure_compression(options: argparse.Namespace) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_augment.errors import InputError
+from data_augment.parsing import suggest_option
 from nlp_distill.commands.push import refuse_hub_arguments
 from nlp_distill.stages import announce, make_folder
 from nlp_distill.tasks import TaskData, load_task, packaged_teacher_path
@@ -94,8 +95,15 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
+def parse_training_arguments(
+    tokens: Sequence[str], known: Sequence[str] = (), command: str = "nlp-distill"
+) -> dict[str, Any]:
     """Fields of ``TrainingArguments`` from the command line, only those given, with their types.
+
+    Args:
+        tokens: what is no option of ours.
+        known: the options of ours, for a word about misspelt ones.
+        command: whose help says the rest.
 
     Raises:
         InputError: for a name that is no field, or a value of the wrong type.
@@ -113,8 +121,10 @@ def parse_training_arguments(tokens: Sequence[str]) -> dict[str, Any]:
             names.append(option[2:].replace("-", "_"))
             refuse_hub_arguments(names[-1])
         if not names or names[-1] not in fields:
+            every = [*known, *(f"--{name.replace('_', '-')}" for name in sorted(fields))]
             raise InputError(
-                f"unknown option {option}; --help lists ours, and any field of TrainingArguments can be given"
+                f"unknown option {option}{suggest_option(option, every)}; {command} --help lists ours, and any field "
+                "of TrainingArguments can be given"
             )
     parser = HfArgumentParser(TrainingArguments, exit_on_error=False, conflict_handler="resolve")  # type: ignore[arg-type]
     # The Trainer takes several trackers, the parser that is made from its fields only one.

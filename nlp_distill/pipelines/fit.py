@@ -114,6 +114,7 @@ def fit(
         teacher_task or data.task.name,
     )
     stages.check()
+    warn_of_few_rows(len(data.validation), budget)
     teacher, measured, tokens = stages.measure()
     order = [one for one in order_by_promise(measured) if is_within(one, budget)]
     refusal, chosen, scores = explain_over_budget(measured, budget), None, None
@@ -230,6 +231,15 @@ def can_trim(training: FitTraining, teacher: PreTrainedModel, tokenizer: Any) ->
     except InputError:
         return False
     return True
+
+
+def warn_of_few_rows(rows: int, budget: Budget) -> None:
+    """Say where a single validation row costs more than may be lost."""
+    if 100 / rows > budget.max_drop > 0:
+        announce(
+            f"WARNING: of {rows} validation rows each is {100 / rows:.2g} points of accuracy, and at most "
+            f"{budget.max_drop:g} may be lost: none may be answered worse. Give more rows, or a larger --max-drop"
+        )
 
 
 def distil_in_order(

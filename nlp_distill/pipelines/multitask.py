@@ -20,22 +20,23 @@ from transformers import (
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import EncodedRows, encode_rows
-from nlp_distill.evaluation import describe_size, load_logits, save_logits
+from nlp_distill.evaluation import describe_size, load_logits, save_logits, score_majority
 from nlp_distill.hashes import describe_architecture, hash_tokenizer, hash_weights
 from nlp_distill.labelling import compute_logits
 from nlp_distill.limits import check_whole
 from nlp_distill.manifest import hash_plain
+from nlp_distill.metrics import compute_metrics
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
 from nlp_distill.multitask import MultiTaskRows
 from nlp_distill.multitask_trainer import MultiTaskTrainer, SamplerFactory
 from nlp_distill.objectives import Objective, PerTask
 from nlp_distill.pipelines.scoring import describe_test, predict_splits
 from nlp_distill.processes import is_main_process
-from nlp_distill.stages import run_stage
+from nlp_distill.stages import announce, run_stage
 from nlp_distill.students import MultiTaskConfig, MultiTaskModel, TaskHead
 from nlp_distill.students.multitask import check_task_name
 from nlp_distill.tasks import TaskData
-from nlp_distill.teachers import Teacher, match_labels, read_labels
+from nlp_distill.teachers import Teacher, match_labels, read_labels, warn_if_not_fine_tuned
 from nlp_distill.training import MIN_LENGTH, make_training_arguments, train_and_save
 
 NEVER_AVERAGED = frozenset({"wnli"})  # its dev set contradicts its train set; papers leave it out
@@ -387,8 +388,17 @@ def label_tasks(
 
         run_stage(f"labelling {name} by {len(models)} teacher(s)", output / name, inputs, build, overwrite)
         logits[name] = load_logits(output / name / "logits.npz")["train"]
+        warn_of_weak_teachers(suite, name, logits[name])
         prints[name] = {part: inputs[part] for part in ("teachers", "labels")}
     return Labels(logits, prints)
+
+
+def warn_of_weak_teachers(suite: Suite, name: str, logits: np.ndarray) -> None:
+    """Say where a task's teachers do no better on its train rows than the most frequent answer."""
+    task, labels = suite.data[name].task, np.asarray(suite.list_train(name)["label"])
+    score = compute_metrics(task, logits.mean(axis=1), labels)[task.metrics[0]]
+    if warning := warn_if_not_fine_tuned(score, score_majority(task, labels), f"the train rows of {name}"):
+        announce(f"WARNING: {warning}")
 
 
 def _run_teacher(suite: Suite, model: PreTrainedModel, name: str, rows: EncodedRows) -> np.ndarray:

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from nlp_distill.pipelines.multitask import Suite
+from nlp_distill.pipelines.runs import warn_of_collapse
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, describe_selection, merge_seeds
 from nlp_distill.stages import announce, write_json, write_whole
@@ -92,6 +93,8 @@ def finish(
         "versions": collect_versions(),
         **described,
     }
+    for name, block in results["tasks"].items():
+        warn_of_collapse({f"{arm} of {name}": entry for arm, entry in block["models"].items()})
     announce(f"wrote {output / 'results.json'}")
     write_multitask_results(output, results)
     return results | {"runs": arms}

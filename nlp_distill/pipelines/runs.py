@@ -6,7 +6,13 @@ from typing import Any
 
 from nlp_distill.cards import write_cards
 from nlp_distill.processes import is_main_process
-from nlp_distill.results import collect_versions, compute_retention, merge_seeds, write_results
+from nlp_distill.results import (
+    collect_versions,
+    compute_retention,
+    describe_collapse,
+    merge_seeds,
+    write_results,
+)
 from nlp_distill.stages import announce
 from nlp_distill.tasks import TaskData
 
@@ -53,12 +59,8 @@ def count_seconds(run: Mapping[str, Any]) -> float:
 
 def warn_of_collapse(entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Say which models answer every test row alike: they learnt nothing, whatever their score."""
-    for name, entry in entries.items():
-        if "collapsed_to" in entry:
-            announce(
-                f"WARNING: {name.replace('_', ' ')} answers {entry['collapsed_to']!r} to every test row; give it more "
-                "epochs, or another learning rate"
-            )
+    for text in describe_collapse(entries):
+        announce(f"WARNING: {text}")
 
 
 def write_run(

@@ -256,7 +256,11 @@ CASES = {
     # --- training options
     "unknown option": (
         f"{FINETUNE} {DATA} --learnin-rate 1",
-        "unknown option --learnin-rate; --help lists ours",
+        "unknown option --learnin-rate (did you mean --learning-rate",
+    ),
+    "option of another command": (
+        f"evaluate {DATA} --model x --learning-rate 1",
+        "unknown option --learning-rate; see nlp-distill evaluate --help",
     ),
     "option of the wrong type": (f"{FINETUNE} {DATA} --learning-rate fast", "invalid float value: 'fast'"),
     "option of the wrong choice": (f"{FINETUNE} {DATA} --lr-scheduler-type steep", "invalid choice: 'steep'"),
@@ -464,10 +468,6 @@ def test_wrong_input_is_one_line_and_nothing_is_lost(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (
-            f"evaluate {DATA} --model x --learning-rate 1",
-            "error: unknown option --learning-rate of evaluate; see nlp-distill --help",
-        ),
         (f"{DISTILL} --embeddings word2vec", "error: argument --embeddings: invalid choice: 'word2vec'"),
         (f"{DISTILL} --embedding-channels 3", "error: argument --embedding-channels: invalid choice: 3"),
         (f"{DISTILL} --pos-tagger spacy", "error: argument --pos-tagger: invalid choice: 'spacy'"),

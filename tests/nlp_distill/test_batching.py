@@ -237,3 +237,8 @@ def test_a_tokenizer_without_a_padding_token_is_refused_with_advice(tokenizer):
     bare.pad_token = None
     with pytest.raises(InputError, match="has no padding token; set one"):
         DistillationCollator(bare)
+
+
+def test_rows_of_text_are_refused_and_told_what_to_do(tokenizer):
+    with pytest.raises(InputError, match="no input_ids but text, labels; encode their texts first"):
+        DistillationCollator(tokenizer)([{"text": "a film", "labels": 1}])

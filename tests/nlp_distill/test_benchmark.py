@@ -159,3 +159,13 @@ def test_the_first_answer_of_a_turn_counts_apart(monkeypatch):
     found = measure_latency(models, ["text"], threads=1, repeats=30)
     assert [round(own["p95_ms"], 6) for own in found] == [2, 1]
     assert [round(own["first_ms"], 6) for own in found] == [20, 10]
+
+
+def test_unsteady_times_are_said_to_be():
+    def render(p95):
+        case = {"tokens": 8, "threads": 1, "p50_ms": 1.0, "p95_ms": p95}
+        model = {"name": "m", "kind": "torch", "mb": 1.0, "load_s": 1.0, "peak_mb": 1.0, "latency": [case]}
+        return benchmark.render_benchmark({"models": [model | {"throughput": []}]})
+
+    assert "unsteady" not in render(2.0)
+    assert "a p95 is 4.0 times its median. Measure again while nothing else runs" in render(4.0)

@@ -13,6 +13,7 @@ from data_augment.errors import InputError
 from nlp_distill.benchmark import measure_size
 from nlp_distill.pipelines import fit_stages
 from nlp_distill.pipelines.bilstm_config import CNNShape
+from nlp_distill.pipelines.fit import warn_of_few_rows
 from nlp_distill.pipelines.fit_choice import (
     Measured,
     choose,
@@ -642,3 +643,9 @@ def test_a_teacher_of_another_task_is_refused(fit, make_bert, tokenizer, tmp_pat
     tokenizer.save_pretrained(tmp_path / "other")
     assert fit("--latency-ms", 5, teacher=tmp_path / "other") == 2
     assert "they must be the same names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rows", "warns"), [(45, True), (100, False), (1000, False)])
+def test_few_validation_rows_are_warned_of(rows, warns, capsys):
+    warn_of_few_rows(rows, Budget(latency_ms=1.0, max_drop=1.0))
+    assert ("of 45 validation rows each is 2.2 points" in capsys.readouterr().err) == warns

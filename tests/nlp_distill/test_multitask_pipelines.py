@@ -277,6 +277,15 @@ def test_labels_of_a_task_are_made_once_and_follow_its_teacher(glue, encoder_fol
     assert (tmp_path / "labels" / "rte" / "logits.npz").stat().st_mtime_ns == before
 
 
+def test_teachers_and_students_that_learnt_nothing_are_warned_of(distill, capsys):
+    given = ["--learning-rate", "1e-9", "--single-learning-rate", "1e-9", "--single-epochs", 1]
+    assert distill("bam", *given, tasks=("cola", "rte")) == 0
+    error = capsys.readouterr().err
+    results = [line for line in error.splitlines() if "WARNING" in line]
+    assert any("no better than always answering the most frequent class" in line for line in results)
+    assert any("of cola answers" in line or "of rte answers" in line for line in results)
+
+
 # ---- evaluation and selection ---------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ def test_one_collapsed_seed_is_enough_to_be_warned(capsys) -> None:
     warn_of_collapse({"teacher": run, "student_without_teacher": merged})
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
-    assert "WARNING: student without teacher answers 'positive' to every test row" in error[0]
+    assert "WARNING: Student, without the teacher answers 'positive' to every test row" in error[0]
 
 
 def test_a_teacher_that_answers_every_row_alike_is_warned_of_when_it_is_made(
@@ -45,7 +45,7 @@ def test_a_teacher_that_answers_every_row_alike_is_warned_of_when_it_is_made(
     assert fine_tune(tmp_path / "teacher", "--learning-rate", "1e-9") == 0
     collapsed = json.loads((tmp_path / "teacher" / "results.json").read_text())["models"]["teacher"]
     assert "collapsed_to" in collapsed
-    assert "WARNING: the teacher answers" in capsys.readouterr().err
+    assert "WARNING: The teacher answers" in capsys.readouterr().err
 
 
 def read_transfer(output: Path) -> dict:

@@ -8,6 +8,7 @@ import pytest
 from nlp_distill.results import (
     collect_versions,
     compute_retention,
+    describe_collapse,
     describe_command,
     merge_seeds,
     publish_result,
@@ -210,3 +211,14 @@ def test_versions_name_python_and_the_packages_that_decide_a_result() -> None:
 )
 def test_a_ratio_below_one_is_told_the_other_way_round(ratio, said):
     assert say_ratio(ratio, "faster", "slower") == said
+
+
+def test_a_student_that_learnt_nothing_closes_no_gap_and_the_page_says_so():
+    models = models_of(0.9, 0.8, 0.5)
+    assert compute_retention(models)["gap_closed"] == pytest.approx(0.75)
+    models["student_without_teacher"]["collapsed_to"] = "positive"
+    assert compute_retention(models) == {"retention": pytest.approx(0.8 / 0.9), "gap_closed": None}
+    assert describe_collapse(models) == [
+        "Student, without the teacher answers 'positive' to every test row: it learnt nothing, whatever its score; "
+        "give it more epochs, or another learning rate."
+    ]

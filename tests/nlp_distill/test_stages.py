@@ -252,3 +252,14 @@ def test_checkpoints_stay_until_the_stage_is_finished_and_are_no_part_of_it(fold
     build = Builder()
     run_stage("work", folder, INPUTS, build)
     assert build.calls == 0 and sorted(path.name for path in folder.iterdir()) == ["model", FINISHED]
+
+
+def test_weights_of_a_finished_stage_can_be_read_by_others(folder: Path) -> None:
+    def build(folder: Path) -> dict:
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "model.safetensors").chmod(0o600)
+        (folder / "plain").write_text("")
+        return {}
+
+    run_stage("writing", folder, {}, build)
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "plain").stat().st_mode
