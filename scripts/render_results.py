@@ -14,6 +14,7 @@ import re
 import shlex
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -125,7 +126,10 @@ def render_tables(tasks: Results) -> str:
         if methods and (set(methods) != {"teacher"} or len(tasks[task]) == 1)
     }
     families = {find_family(method) for methods in tasks.values() for method in methods} - {None}
-    tables = [render_task(task, keep_teachers(methods)) for task, methods in sorted(shown.items())]
+    tables = [
+        render_task(task, keep_teachers(methods), tasks[task].get("mt_dnn_kd", []))
+        for task, methods in sorted(shown.items())
+    ]
     tables += [
         render_family(family, _keep_family(family, tasks)) for family in FAMILIES if family in families
     ]
@@ -307,8 +311,16 @@ def _compare_averages(columns: list[str], own: list[float | None], teacher: list
     ]
 
 
-def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
-    """The table of one task."""
+def render_task(
+    task: str, methods: dict[str, list[dict[str, Any]]], of_several: Sequence[dict[str, Any]] = ()
+) -> str:
+    """The table of one task.
+
+    Args:
+        task: its name.
+        methods: the entries of each.
+        of_several: the multi-task student on this task, which teaches the students "of a multi-task model".
+    """
     metric = next(iter(next(iter(methods.values()))[0]["metrics"]))
     teacher = fmean(entry["score"] for entry in methods["teacher"]) if "teacher" in methods else None
     header = [
@@ -329,12 +341,13 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
     names = [name for name in ORDER if name in methods]
     for name in names + sorted(set(methods) - set(ORDER), key=order_tagger):
         entries = methods[name]
+        own = fmean(entry["score"] for entry in of_several) if _learnt_of(name) and of_several else teacher
         scores = [entry["score"] for entry in entries]
         spread = f" ({100 * min(scores):.1f}–{100 * max(scores):.1f})" if len(scores) > 1 else ""
         cells = [
             name_method(name) + _mark_selection(entries),
             f"{100 * fmean(scores):.1f}{spread}",
-            f"{fmean(scores) / teacher:.1%}" if teacher else "",
+            f"{fmean(scores) / own:.1%}{f' of {100 * own:.1f}' if own is not teacher else ''}" if own else "",
             f"{entries[0]['parameters'] / 1e6:.2f} M",
             f"{entries[0]['parameters_without_embeddings'] / 1e6:.2f} M",
             f"{entries[0]['bytes'] / 1e6:.1f}",
@@ -350,6 +363,11 @@ def render_task(task: str, methods: dict[str, list[dict[str, Any]]]) -> str:
                 share = (high - low) / (teacher - low)
                 lines += ["", f"Gap closed: (student − without) / (teacher − without) = {share:.0%}."]
     return "\n".join(lines)
+
+
+def _learnt_of(method: str) -> bool:
+    """Whether a method's teacher was a multi-task model."""
+    return method.endswith("_of_multitask")
 
 
 def name_method(method: str) -> str:
