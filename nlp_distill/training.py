@@ -199,6 +199,8 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
     checkpoints = str(trainer.args.output_dir)
     clock = _Clock()
     trainer.add_callback(clock)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(_Progress())
     with checkpoint_on_signals(trainer), end_bar_on_error(trainer):
         trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoints))
     seconds = clock.read()
@@ -218,6 +220,31 @@ def train_and_save(trainer: DistillationTrainer, output: Path) -> dict[str, Any]
         "seconds": round(seconds, 1),
         "history": [entry for entry in trainer.state.log_history if "eval_score" in entry],
     }
+
+
+UNSHOWN = ("runtime", "per_second", "total_flos", "epoch")  # the bar says them
+
+
+def show_logs(logs: Mapping[str, Any], epoch: float | None) -> str:
+    """What a Trainer logs as one line for people; "" where the bar says it all."""
+    shown = {name: value for name, value in logs.items() if not name.endswith(UNSHOWN)}
+    numbers = (
+        f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items() if isinstance(value, float)
+    )
+    line = ", ".join(numbers)
+    return f"epoch {epoch:.2f}: {line}" if line and epoch is not None else line
+
+
+class _Progress(ProgressCallback):
+    """The Trainer's bars; what is logged goes beside them on standard error, since standard output is for results."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if (
+            state.is_world_process_zero
+            and self.training_bar is not None
+            and (line := show_logs(logs, state.epoch))
+        ):
+            self.training_bar.write(line, file=sys.stderr)
 
 
 class _Clock(TrainerCallback, ExportableState):

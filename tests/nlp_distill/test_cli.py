@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -741,3 +742,17 @@ def test_a_killed_run_continues_to_the_same_weights(
     entries = [json.loads((folder / FINISHED).read_text())["result"] for folder in (killed, whole)]
     assert entries[0]["training"]["steps"] == entries[1]["training"]["steps"]
     assert entries[0]["entry"]["metrics"] == entries[1]["entry"]["metrics"]
+
+
+def test_what_training_logs_is_a_line_for_people_on_standard_error(
+    run_cli, data_options, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    training = ["--num-train-epochs", 1, "--max-length", 32, "--logging-steps", 1]
+    assert (
+        run_cli("finetune", "--model", encoder_folder, "--output", tmp_path / "t", *data_options, *training)
+        == 0
+    )
+    printed = capsys.readouterr()
+    assert "loss" not in printed.out and "| teacher" in printed.out
+    assert re.search(r"epoch 1\.00: eval loss \d\.\d+, eval score \d", printed.err)
+    assert re.search(r"epoch 0\.\d\d: loss \d\.\d+, grad norm ", printed.err)
