@@ -1,6 +1,5 @@
 """``DistillationTrainer``: the Hugging Face Trainer with a teacher and an objective."""
 
-import inspect
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +10,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from accelerate.utils import convert_to_fp32
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
-from data_augment.errors import InputError
 from nlp_distill.batching import (
     OF_TEACHER,
     TEACHER_LOGITS,
@@ -26,7 +24,8 @@ from nlp_distill.batching import (
     LengthGroupedSampler,
 )
 from nlp_distill.checkpoints import find_last_checkpoint, mark_complete, remove_checkpoints, unmark
-from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS, run_model
+from nlp_distill.distillation_model import DistillationModel
+from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS
 from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective, check_weights
@@ -43,58 +42,6 @@ WITH_LESS_MEMORY = (
 
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; training stopped before the optimiser could spread it."""
-
-
-class DistillationModel(nn.Module):
-    """Student and objective as one module, whose forward computes the loss.
-
-    The Trainer clips, checkpoints and distributes the parameters of one module; this is that module, so that what
-    the objective learns takes part in all of it, also under DistributedDataParallel, where parameters used outside
-    the wrapped forward get no gradient.
-    """
-
-    accepts_loss_kwargs = (
-        False  # the loss is a plain mean per micro-batch; the Trainer divides it by their number
-    )
-
-    def __init__(self, student: PreTrainedModel, objective: Objective):
-        super().__init__()
-        self.student = student
-        self.objective = objective
-        self.student_inputs = set(inspect.signature(student.forward).parameters) - {"labels", "kwargs"}
-
-    @property
-    def config(self):
-        return self.student.config
-
-    def activation_checkpointing_enable(self, *args, **kwargs) -> None:
-        try:
-            self.student.activation_checkpointing_enable(*args, **kwargs)
-        except ValueError as error:
-            raise InputError(
-                f"a {type(self.student).__name__} cannot compute activations again; leave out gradient_checkpointing"
-            ) from error
-
-    def gradient_checkpointing_enable(self, *args, **kwargs) -> None:  # its name in older transformers
-        self.student.gradient_checkpointing_enable(*args, **kwargs)
-
-    def get_input_embeddings(self) -> nn.Module:  # neftune adds its noise there
-        return self.student.get_input_embeddings()
-
-    def forward(
-        self,
-        batch: Mapping[str, Any],
-        teacher_outputs: ModelOutput | None = None,
-        progress: float | None = None,
-    ) -> dict[str, Any]:
-        """The student's logits; with ``progress`` (share of training done, in [0, 1]) also the loss and its terms."""
-        inputs = {name: value for name, value in batch.items() if name in self.student_inputs}
-        if progress is None:
-            return {"logits": self.student(**inputs).logits}
-        outputs = run_model(self.student, inputs, self.objective.needs)
-        terms = self.objective(outputs, teacher_outputs, batch, progress)
-        loss = torch.stack(list(terms.values())).sum()
-        return {"loss": loss, "terms": terms, "logits": outputs.get("logits")}  # an encoder alone has none
 
 
 class DistillationTrainer(Trainer):

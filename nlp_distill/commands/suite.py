@@ -34,7 +34,7 @@ def load_suite(options: argparse.Namespace, own: OwnTasks, doubled: frozenset[st
     from transformers import AutoTokenizer
 
     from nlp_distill.models import load_pretrained
-    from nlp_distill.pipelines.multitask import Suite
+    from nlp_distill.pipelines.suite import Suite
 
     if options.results_dir:
         make_folder(Path(options.results_dir))  # now, rather than when the work is done

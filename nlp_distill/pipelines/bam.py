@@ -29,17 +29,10 @@ from data_augment.errors import InputError
 from nlp_distill.multitask import BAM_EXPONENT, MixedTaskSampler, MultiTaskRows, SingleTaskSampler
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, TeacherAnnealing
 from nlp_distill.optim import DECAY
-from nlp_distill.pipelines.multitask import (
-    Labels,
-    Recipe,
-    Suite,
-    check_encoder,
-    check_training,
-    label_tasks,
-    load_teacher,
-    train_model,
-)
+from nlp_distill.pipelines.multitask import Recipe, check_encoder, check_training, train_model
+from nlp_distill.pipelines.multitask_labels import Labels, label_tasks, load_teacher
 from nlp_distill.pipelines.multitask_results import finish
+from nlp_distill.pipelines.suite import Suite
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.training import check_seeds
 

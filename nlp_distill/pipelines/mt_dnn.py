@@ -25,17 +25,11 @@ from nlp_distill.evaluation import load_logits
 from nlp_distill.limits import check_whole
 from nlp_distill.multitask import MultiTaskRows, SingleTaskSampler
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets
-from nlp_distill.pipelines.multitask import (
-    Labels,
-    Recipe,
-    Suite,
-    check_encoder,
-    check_training,
-    label_tasks,
-    train_model,
-)
+from nlp_distill.pipelines.multitask import Recipe, check_encoder, check_training, train_model
+from nlp_distill.pipelines.multitask_labels import Labels, label_tasks
 from nlp_distill.pipelines.multitask_results import finish
 from nlp_distill.pipelines.scoring import describe_test
+from nlp_distill.pipelines.suite import Suite
 from nlp_distill.results import check_results_are_ours
 from nlp_distill.training import check_seeds
 

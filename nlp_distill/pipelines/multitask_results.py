@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from nlp_distill.pipelines.multitask import Suite
 from nlp_distill.pipelines.runs import warn_of_collapse
+from nlp_distill.pipelines.suite import Suite
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, describe_selection, merge_seeds
 from nlp_distill.stages import announce, write_json, write_whole

@@ -21,7 +21,7 @@ PACKAGES = {package.__name__: Path(package.__file__).parent for package in (data
 LAYERS = [
     {"leaves"},
     {"objectives"},
-    {"batching", "encoding", "multitask"},
+    {"batching", "distillation_model", "encoding", "multitask"},
     {"teachers"},
     {"labelled_files", "teacher_states"},
     {"labelling"},

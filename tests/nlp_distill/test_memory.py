@@ -11,13 +11,14 @@ import torch
 from transformers import Trainer
 
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.distillation_model import DistillationModel
 from nlp_distill.encoding import encode_rows
 from nlp_distill.labelling import compute_logits
 from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
 from nlp_distill.stages import run_stage
 from nlp_distill.teacher_states import write_states
 from nlp_distill.teachers import Teacher
-from nlp_distill.trainer import DistillationModel, DistillationTrainer, find_last_checkpoint
+from nlp_distill.trainer import DistillationTrainer, find_last_checkpoint
 
 OPTIONS = ["--num-train-epochs", 2, "--per-device-train-batch-size", 8]  # 40 rows: 5 steps an epoch
 FITTING = 6  # rows for which there is memory

@@ -17,7 +17,9 @@ from nlp_distill.commands import suite as suite_commands
 from nlp_distill.evaluation import load_logits
 from nlp_distill.multitask_trainer import MultiTaskTrainer
 from nlp_distill.pipelines import bam, mt_dnn
-from nlp_distill.pipelines.multitask import Labels, Suite, label_tasks, score_task
+from nlp_distill.pipelines.multitask import score_task
+from nlp_distill.pipelines.multitask_labels import Labels, label_tasks
+from nlp_distill.pipelines.suite import Suite
 from nlp_distill.students import MultiTaskModel
 from nlp_distill.tasks import load_task
 
