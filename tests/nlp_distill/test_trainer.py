@@ -624,13 +624,23 @@ def test_rows_without_labels_can_be_predicted(make_trainer, rows):
     assert predicted.predictions.shape == (22, 2) and predicted.label_ids is None
 
 
+def keep_the_best(rows, *scores):
+    """Settings of three epochs with these scores, 6 steps each, of which the best checkpoint is loaded in the end."""
+    given = iter(scores)
+    return {
+        "num_train_epochs": 3,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "score",
+        "greater_is_better": True,
+        "eval_dataset": rows,
+        "compute_metrics": lambda prediction: {"score": next(given)},
+    }
+
+
 def test_the_checkpoint_with_the_best_score_is_the_student_in_the_end(make_trainer, rows, tmp_path):
-    scores = iter([0.1, 0.9, 0.3])
-    trainer = make_trainer(
-        num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
-        metric_for_best_model="score", greater_is_better=True, eval_dataset=rows,
-        compute_metrics=lambda prediction: {"score": next(scores)},
-    )  # fmt: skip
+    trainer = make_trainer(**keep_the_best(rows, 0.1, 0.9, 0.3))
     trainer.train()
     assert trainer.state.best_model_checkpoint.endswith("checkpoint-12")
     assert_equal(weights(trainer.student), load_file(tmp_path / "run/checkpoint-12/model.safetensors"))
@@ -640,12 +650,7 @@ def test_the_checkpoint_with_the_best_score_is_the_student_in_the_end(make_train
 def test_the_best_checkpoint_of_a_finished_training_is_found_where_the_run_was_moved_to(
     make_trainer, make_bert, rows, tmp_path
 ):
-    scores = iter([0.9, 0.1, 0.3])
-    settings = dict(
-        num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
-        metric_for_best_model="score", greater_is_better=True, eval_dataset=rows,
-        compute_metrics=lambda prediction: {"score": next(scores)},
-    )  # fmt: skip
+    settings = keep_the_best(rows, 0.9, 0.1, 0.3)
     make_trainer("begun", **settings).train()
     shutil.move(tmp_path / "begun", tmp_path / "moved")
     resumed = make_trainer("moved", model=make_bert(3), **settings)
@@ -655,12 +660,7 @@ def test_the_best_checkpoint_of_a_finished_training_is_found_where_the_run_was_m
 
 
 def test_a_best_checkpoint_that_is_gone_is_missed_before_training_goes_on(make_trainer, rows, tmp_path):
-    scores = iter([0.9, 0.1, 0.3])
-    settings = dict(
-        num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
-        metric_for_best_model="score", greater_is_better=True, eval_dataset=rows,
-        compute_metrics=lambda prediction: {"score": next(scores)},
-    )  # fmt: skip
+    settings = keep_the_best(rows, 0.9, 0.1, 0.3)
     make_trainer(**settings).train()
     for step in (6, 18):
         shutil.rmtree(tmp_path / "run" / f"checkpoint-{step}")
