@@ -109,9 +109,10 @@ def compute_retention(models: Mapping[str, Mapping[str, Any]]) -> dict[str, floa
 
 def describe_collapse(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence for each model that answers every test row alike: it learnt nothing, whatever its score."""
+    shown = {name: ROW_NAMES.get(name, name.replace("_", " ")) for name in models}
     return [
-        f"{ROW_NAMES.get(name, name.replace('_', ' ')).capitalize()} answers {entry['collapsed_to']!r} to every test "
-        "row: it learnt nothing, whatever its score; give it more epochs, or another learning rate."
+        f"{shown[name][:1].upper()}{shown[name][1:]} answers {entry['collapsed_to']!r} to every test row: it learnt "
+        "nothing, whatever its score; give it more epochs, or another learning rate."
         for name, entry in models.items()
         if "collapsed_to" in entry
     ]

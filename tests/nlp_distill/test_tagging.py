@@ -562,7 +562,7 @@ def test_one_answer_to_all_and_held_out_sentences_are_warned_of(
     said = capsys.readouterr().err
     results = json.loads((output / "results.json").read_text())
     assert code == 0 and results["models"]["student"]["collapsed_to"] == "O"
-    assert "WARNING: student answers 'O' to every test row" in said
+    assert "WARNING: Student, distilled answers 'O' to every test row" in said
     assert "WARNING: the teacher scores 0.000 on validation" in said
     learnt = [*read_sentences(tagger_files / "train.conll"), Sentence(words)]
     held_out = [
