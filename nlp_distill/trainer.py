@@ -234,9 +234,7 @@ class DistillationTrainer(Trainer):
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             inputs = set(self.accelerator.unwrap_model(self.model).student_inputs)
-            if (
-                self.teacher is not None
-            ):  # a BERT tells a pair's texts apart by columns that DistilBERT does not read
+            if self.teacher is not None:  # a BERT tells a pair's texts apart by what DistilBERT does not read
                 inputs |= self.teacher.inputs
             teacher_inputs = [TEACHER_PREFIX + name for name in sorted(inputs)]
             columns: Any = [
@@ -317,11 +315,15 @@ class DistillationTrainer(Trainer):
         return trained
 
     def _find_best_checkpoint(self) -> None:
-        """Point at the best checkpoint where it lies now: its path is of where the run began, and folders are moved."""
+        """Point at the best checkpoint where it lies now: its path is of where the run began, and folders are moved.
+
+        Where the training goes on in another folder than it began in, it lies in the first.
+        """
         best = Path(str(self.args.output_dir), f"checkpoint-{self.state.best_global_step}")
-        if not best.is_dir():
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        elif not (self.state.best_model_checkpoint and Path(self.state.best_model_checkpoint).is_dir()):
             raise FileNotFoundError(f"the best checkpoint, {best}, is gone, so its weights cannot be loaded")
-        self.state.best_model_checkpoint = str(best)
 
     def _load_best_model(self) -> None:
         if self.state.best_global_step:

@@ -659,6 +659,15 @@ def test_the_best_checkpoint_of_a_finished_training_is_found_where_the_run_was_m
     assert_equal(weights(resumed.student), load_file(tmp_path / "moved/checkpoint-6/model.safetensors"))
 
 
+def test_a_training_that_goes_on_in_another_folder_knows_the_best_of_the_first(
+    make_trainer, make_bert, rows, tmp_path
+):
+    make_trainer("first", **keep_the_best(rows, 0.9, 0.1, 0.3)).train()
+    second = make_trainer("second", model=make_bert(3), **keep_the_best(rows, 0.3))
+    second.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-12"))
+    assert_equal(weights(second.student), load_file(tmp_path / "first/checkpoint-6/model.safetensors"))
+
+
 def test_a_best_checkpoint_that_is_gone_is_missed_before_training_goes_on(make_trainer, rows, tmp_path):
     settings = keep_the_best(rows, 0.9, 0.1, 0.3)
     make_trainer(**settings).train()
