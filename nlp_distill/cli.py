@@ -128,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
+    if options.version:
+        print(f"nlp-distill {metadata.version('nlp_distill')}")
+        return 0
     if not hasattr(options, "command"):
         if rest:
             parser.error(f"unknown option {rest[0]}")
@@ -183,8 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     style = argparse.RawDescriptionHelpFormatter
     parser = OneLineParser("nlp-distill", description=DESCRIPTION, formatter_class=style, allow_abbrev=False)
-    version = f"nlp-distill {metadata.version('nlp_distill')}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="store_true", help="print the package's version and stop")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = _add(
