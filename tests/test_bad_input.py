@@ -944,6 +944,11 @@ def import_all_that_a_command_needs(command, places, folder):
         }[name]
         run(other, places, folder)
     else:
+        import textblob  # noqa: F401
+
+        from data_augment.tagging import load_tagger
+
+        load_tagger("auto")  # it keeps the lexicon that it reads
         run(f"{AUGMENT} {{bad}}/tabs.csv --n-iter 0 --output {{bad}}/none/o.tsv", places, folder)
         run(f"{AUGMENT} {{bad}}/ragged.csv", places, folder)
 
