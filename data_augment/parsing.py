@@ -62,6 +62,13 @@ def suggest_option(given: str, known: Sequence[str]) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
+def list_columns(columns: Iterable[object]) -> str:
+    """A table's columns for an error; one that holds semicolons was probably meant to be several."""
+    names = [str(column) for column in columns]
+    hint = " (CSV is separated by commas)" if len(names) == 1 and ";" in names[0] else ""
+    return f"{', '.join(names) or 'none'}{hint}"
+
+
 def make_one_line(message: object) -> str:
     """A message as one line that a terminal can show: control characters as escapes, the middle of a long one cut out.
 

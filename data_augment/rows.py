@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_augment.errors import InputError
+from data_augment.parsing import list_columns
 from data_augment.readers import FORMATS, Row
 from data_augment.writers import check_booleans, open_writer
 
@@ -98,9 +99,9 @@ class RowReader:
             return  # a jsonl file without one good row; reading it says so
         for name in self._required:
             if name not in self.columns:
-                known = ", ".join(self.columns)
-                hint = " (CSV is separated by commas)" if len(self.columns) == 1 and ";" in known else ""
-                raise InputError(f"{self.path} has no column {name!r}; its columns are {known}{hint}")
+                raise InputError(
+                    f"{self.path} has no column {name!r}; its columns are {list_columns(self.columns)}"
+                )
 
 
 def _check_file(path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_augment.errors import InputError
+from data_augment.parsing import list_columns
 from data_augment.readers import TXT_COLUMN
 from data_augment.rows import Row, find_problem, is_unicode, read_rows
 
@@ -146,9 +147,7 @@ def _open_file(path: Path, text_columns: tuple[str, ...], skip_bad_rows: bool) -
 def _check_columns(name: str, columns: tuple[str, ...], wanted: Iterable[str]) -> None:
     for column in wanted:
         if column not in columns:
-            known = ", ".join(map(str, columns)) or "none"
-            hint = " (CSV is separated by commas)" if len(columns) == 1 and ";" in known else ""
-            raise InputError(f"{name} has no column {column!r}; its columns are {known}{hint}")
+            raise InputError(f"{name} has no column {column!r}; its columns are {list_columns(columns)}")
 
 
 def _iterate_rows(rows: Any) -> Iterator[Row]:

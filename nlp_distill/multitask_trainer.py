@@ -52,9 +52,8 @@ class MultiTaskTrainer(DistillationTrainer):
         self.averaged = averaged
         self.layerwise_decay = layerwise_decay
         super().__init__(eval_dataset=next(iter(validation.values()), None), **kwargs)
-        self.args.greater_is_better = (
-            True  # a task's name may end in "loss", which transformers takes for one
-        )
+        # A task's name may end in "loss", which transformers takes for one.
+        self.args.greater_is_better = True
         chooses = str(self.args.metric_for_best_model or "score").removeprefix("eval_")
         if self.args.eval_strategy != "no" and chooses not in ("score", *self.tasks):
             raise InputError(

@@ -66,7 +66,6 @@ class PerTask(Objective):
         other = None
         if objective.needs_teacher and teacher is not None:
             other = SequenceClassifierOutput(logits=teacher["logits"][rows][..., :width])
-        picked = (
-            {"labels": batch["labels"][rows]} if "labels" in batch else {}
-        )  # class indices travel as floats
+        # Beside a regression class indices travel as floats; the objectives know by the logits what they are.
+        picked = {"labels": batch["labels"][rows]} if "labels" in batch else {}
         return own, other, picked

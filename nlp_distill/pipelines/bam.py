@@ -99,8 +99,8 @@ class BAM:
             )
         if not self.annealing and "-" not in self.combination:
             raise InputError(
-                f"{self.combination} has no teacher, so there is nothing to leave out of its annealing; leave "
-                "annealing on, or take a combination with a teacher"
+                f"{self.combination} has no teacher to anneal away from; leave annealing as it is, or take a "
+                "combination with a teacher"
             )
 
     def check_training(self, folder: Path) -> None:

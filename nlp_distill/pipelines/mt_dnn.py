@@ -92,8 +92,7 @@ class MTDNN:
     @property
     def teacher_seeds(self) -> tuple[int, ...]:
         """The seeds of the teachers that are trained here: the same for every student that is added."""
-        first = FIRST_TEACHER_SEED
-        return () if self.given else tuple(range(first, first + self.teachers))
+        return () if self.given else tuple(FIRST_TEACHER_SEED + number for number in range(self.teachers))
 
     def check_training(self, folder: Path) -> None:
         """Refuse training arguments before any work.
