@@ -105,7 +105,7 @@ def make_training_arguments(
     return args
 
 
-def check_seeds(seeds: Sequence[int], at_most: int = MAX_SEED) -> None:
+def check_seeds(seeds: Sequence[int]) -> None:
     """Refuse no seeds, one that is given twice, and what is no seed.
 
     Raises:
@@ -114,7 +114,7 @@ def check_seeds(seeds: Sequence[int], at_most: int = MAX_SEED) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds are {seeds}; give one or more, each once")
     for seed in seeds:
-        check_whole("a seed", seed, at_least=0, at_most=at_most)
+        check_whole("a seed", seed, at_least=0, at_most=MAX_SEED)
 
 
 def check_baseline_rates(rates: Sequence[float], training: Mapping[str, Any]) -> None:
