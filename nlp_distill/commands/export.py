@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from data_augment.errors import InputError
 from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 from nlp_distill.processes import is_main_process
-from nlp_distill.stages import make_folder, run_stage, write_json
+from nlp_distill.stages import make_folder, run_stage, write_json, write_whole
 
 PARITY_ROWS = 1000
+MODEL_CARD = "MODEL_CARD.md"
 MAX_LENGTH = 128  # tokens a row, where the model has positions for them
 
 
@@ -88,6 +90,7 @@ def run(options: argparse.Namespace) -> None:
     result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
     if is_main_process():
         write_json(output / "parity.json", result)
+        write_card(result, output, Path(options.student), bool(is_pair))
         show(result, model, output, bool(is_pair))
 
 
@@ -144,6 +147,48 @@ def draw_samples(tokenizer: Any, is_pair: bool | None) -> list[Any]:
     # The halves of a pair are shorter, so that few are cut.
     pairs = {True: 100, False: 0, None: 50}[is_pair]
     return [draw(40) for _ in range(100 - pairs)] + [(draw(20), draw(20)) for _ in range(pairs)]
+
+
+def write_card(result: dict[str, Any], output: Path, student: Path, is_pair: bool) -> None:
+    """A page for whoever finds the folder: what answers, how to ask it, how near it is to the model it was made of.
+
+    The model's own card, which says what it learnt from and how well, comes along as ``MODEL_CARD.md``.
+    """
+    from nlp_distill.cards import CARD
+    from nlp_distill.export import PROGRAM
+    from nlp_distill.runtime import SETTINGS
+
+    settings = json.loads((output / SETTINGS).read_text(encoding="utf-8"))
+    parity, own = result["parity"], student / CARD
+    kind = "Tagger" if settings["labels_tokens"] else "Classifier"
+    text = '("a text", "another")' if is_pair else '"a text"'
+    use = f"""```bash
+pip install onnxruntime tokenizers numpy
+python runtime.py . {'"a text" "another"' if is_pair else text}
+```
+
+```python
+from runtime import {kind}
+
+{kind}(".")([{text}])
+```"""
+    if settings["format"] != "onnx":
+        use = (
+            f"`torch.export.load({PROGRAM!r}).module()` takes {', '.join(settings['inputs'])}, in this order."
+        )
+    parts = [
+        f"# {output.resolve().name}",
+        f"{settings['format']}, quantised: {settings['quantize']}; {result['bytes'] / 1e6:.1f} MB. It reads "
+        f"{'pairs of texts' if is_pair else 'texts'} of up to {settings['max_length']} tokens (longer ones are cut). "
+        f"Its labels: {', '.join(map(str, settings['labels'])) or 'none, it is a regression'}.",
+        use,
+        f"Beside the model that it was made of, on {parity['rows']} {result['parity_on']} rows: logits differ by at "
+        f"most {parity['max_abs_difference']:.2g}, and {parity['argmax_agreement']:.1%} of the answers are the same.",
+    ]
+    if own.is_file():
+        shutil.copyfile(own, output / MODEL_CARD)
+        parts.append(f"How that model was made, and what it scores: [{MODEL_CARD}]({MODEL_CARD}).")
+    write_whole(output / CARD, "\n\n".join(parts) + "\n")
 
 
 def show(result: dict[str, Any], model: Any, output: Path, is_pair: bool) -> None:

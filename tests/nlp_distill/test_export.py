@@ -136,6 +136,37 @@ def test_pairs_keep_their_sides(save, run_cli, tmp_path, kind):
         classifier(["one text"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        ("bert", 'Classifier(".")(["a text"])'),
+        ("bilstm pair", 'Classifier(".")([("a text", "another")])'),
+    ],
+)
+def test_an_exported_folder_says_how_to_ask_it_and_brings_the_models_card(
+    save, run_cli, tmp_path, kind, call
+):
+    student, output = save(kind), tmp_path / "exported"
+    (student / "README.md").write_text("---\nlicense: mit\n---\nhow it was made")
+    assert run_cli("export", student, "--output", output) == 0
+    card = (output / "README.md").read_text()
+    assert call in card and "[MODEL_CARD.md](MODEL_CARD.md)" in card and "bad, good" in card
+    assert (output / "MODEL_CARD.md").read_text() == (student / "README.md").read_text()
+    # What the page tells to do works, in the folder itself and without this package.
+    code = card.split("```python\n")[1].split("```")[0] + "\n"
+    code = code.replace(call, f"print({call}[0]['label'])")
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=output, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() in ("bad", "good")
+
+
+def test_an_exported_program_says_what_it_takes(save, run_cli, tmp_path):
+    assert run_cli("export", save("bert"), "--output", tmp_path / "out", "--format", "exported-program") == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "takes input_ids, attention_mask, token_type_ids" in card and "MODEL_CARD" not in card
+
+
 @pytest.mark.parametrize("quantize", ["int8-dynamic", "int8-static"])
 @pytest.mark.parametrize("kind", ["bert", "bilstm", "cnn"])
 def test_int8_is_smaller_and_answers_nearly_the_same(save, run_cli, tmp_path, kind, quantize):
