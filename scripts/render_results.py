@@ -36,6 +36,8 @@ ORDER = (
     "cnn_distilled_of_multitask",
     "spacy_without_teacher",
     "spacy_distilled",
+    "spacy_bow_without_teacher",
+    "spacy_bow_distilled",
 )
 TITLES = {
     "teacher": "teacher, fine-tuned",
@@ -47,6 +49,8 @@ TITLES = {
     "cnn_distilled_of_multitask": "CNN, distilled from a multi-task model",
     "spacy_without_teacher": "spaCy, without the teacher",
     "spacy_distilled": "spaCy, distilled",
+    "spacy_bow_without_teacher": "spaCy's bag of words, without the teacher",
+    "spacy_bow_distilled": "spaCy's bag of words, distilled",
 }
 TAGGER = re.compile(r"tagger_(\d+)x(\d+)(_without_teacher)?")  # what `distill tagger` publishes
 FAMILIES = {

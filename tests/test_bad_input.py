@@ -430,6 +430,10 @@ CASES = {
     "bam: doubled no task": (f"{BAM} rte --doubled qqp", "qqp"),
     "bam: teachers without a place": (f"{BAM} rte --combination multi --teachers rte={{teacher}}", "multi"),
     "bam: two teachers of a task": (f"{BAM} rte --teachers rte={{teacher}} rte={{encoder}}", "2 teachers"),
+    "bam: an order of rows": (
+        f"{BAM} rte --train-sampling-strategy group_by_length",
+        "train_sampling_strategy has no effect on several tasks",
+    ),
     "bam: no length": (f"{BAM} rte --max-length 3", "max_length is 3"),
     "bam: a teacher of other labels": (f"{BAM} rte --teachers rte={{bad}}/three_labels", "[a, b, c]"),
     "bam: a hostile encoder": (f"{BAM} rte --encoder {{bad}}/pickle_hostile", "pickle_hostile"),

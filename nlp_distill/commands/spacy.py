@@ -9,7 +9,10 @@ from nlp_distill.commands.inputs import load_data
 from nlp_distill.commands.publish import publish_runs
 from nlp_distill.commands.push import push_student
 
-METHODS = {"student_without_teacher": "spacy_without_teacher", "student": "spacy_distilled"}
+METHODS = {  # the name in results of each arm
+    "ensemble": {"student_without_teacher": "spacy_without_teacher", "student": "spacy_distilled"},
+    "bow": {"student_without_teacher": "spacy_bow_without_teacher", "student": "spacy_bow_distilled"},
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -22,13 +25,14 @@ def run(options: argparse.Namespace) -> None:
     config = configure_spacy(options)
     data = load_data(options)
     check_task(data.task)
+    methods = METHODS[config.architecture]
     described = {"config": config.describe(), "command": options.command_line}
     if options.results_dir:
-        methods = [name for arm, name in METHODS.items() if config.baseline or arm == "student"]
-        given = (methods, data.task.name, config.seeds, described, options.overwrite)
+        published = [name for arm, name in methods.items() if config.baseline or arm == "student"]
+        given = (published, data.task.name, config.seeds, described, options.overwrite)
         check_unpublished(options.results_dir, *given)
     results = distill_spacy(config, data, options.teacher, Path(options.output), described, options.overwrite)
-    publish_runs(options, results, data, METHODS, frozenset({"student"}), described)
+    publish_runs(options, results, data, methods, frozenset({"student"}), described)
     push_student(options, results)
     show_results(results)
 
@@ -40,7 +44,7 @@ def configure_spacy(options: argparse.Namespace):
 
     names = ("epochs", "batch_size", "learning_rate", "dropout")
     training = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    own = ("architecture", "language", "max_length")
+    own = ("architecture", "ngram_size", "language", "max_length")
     given = {name: getattr(options, name) for name in own if getattr(options, name) is not None}
     if (epochs := options.baseline_epochs) is not None:  # other methods can have half an epoch
         given["baseline_epochs"] = int(epochs) if epochs.is_integer() else epochs

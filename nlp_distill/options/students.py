@@ -95,6 +95,12 @@ def add_spacy_options(parser: argparse.ArgumentParser) -> None:
         choices=["ensemble", "bow"],
         help="spaCy's text classifier: a small CNN and a bag of words together (the default), or the latter alone",
     )
+    student.add_argument(
+        "--ngram-size",
+        type=int,
+        metavar="N",
+        help="tokens of the longest n-gram that --architecture bow counts (default: 1)",
+    )
     student.add_argument("--language", help="whose tokens spaCy reads (default: en)")
     student.add_argument(
         "--epochs", type=int, metavar="N", help="the best on validation counts (default: 10)"

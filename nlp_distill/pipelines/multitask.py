@@ -93,9 +93,13 @@ def check_training(training: Mapping[str, Any], folder: Path) -> None:
         folder: where the run goes.
 
     Raises:
-        InputError: as :func:`nlp_distill.training.make_training_arguments`; and for checkpoints that are to be chosen
-            by anything but the average score.
+        InputError: as :func:`nlp_distill.training.make_training_arguments`; and for an order of rows that is not
+            theirs, and checkpoints that are to be chosen by anything but the average score.
     """
+    if "train_sampling_strategy" in training:
+        raise InputError(
+            "train_sampling_strategy has no effect on several tasks, whose rows are drawn task by task; leave it out"
+        )
     chooses = str(training.get("metric_for_best_model", "score")).removeprefix("eval_")
     if chooses != "score":
         raise InputError(

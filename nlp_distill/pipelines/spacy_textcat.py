@@ -48,6 +48,7 @@ from nlp_distill.tasks import Task, TaskData
 from nlp_distill.teachers import match_labels, read_labels
 from nlp_distill.training import MIN_LENGTH, check_baseline_rates, check_seeds
 
+MAX_NGRAM = 5  # longer ones hardly come twice
 PROGRESS = "progress.npz"  # in the folder of checkpoints
 
 
@@ -57,6 +58,7 @@ class SpacyDistillation:
 
     Args:
         architecture: ``ensemble`` or ``bow``.
+        ngram_size: tokens of the longest n-gram in the bag of words; more than one for ``bow`` alone.
         language: whose tokens spaCy reads.
         transfer_set: how the transfer set is made.
         seeds: one student for each.
@@ -69,6 +71,7 @@ class SpacyDistillation:
     """
 
     architecture: str = "ensemble"
+    ngram_size: int = 1
     language: str = LANGUAGE
     transfer_set: TransferSetConfig = TransferSetConfig()
     seeds: tuple[int, ...] = (0,)
@@ -83,6 +86,12 @@ class SpacyDistillation:
         if self.architecture not in ARCHITECTURES:
             raise InputError(
                 f"the architecture is {self.architecture!r}; give one of {', '.join(ARCHITECTURES)}"
+            )
+        check_whole("ngram_size", self.ngram_size, at_least=1, at_most=MAX_NGRAM)
+        if self.ngram_size > 1 and self.architecture != "bow":
+            raise InputError(
+                f"ngram_size is {self.ngram_size}, and only a bag of words alone has n-grams of more than one; "
+                "give --architecture bow too, or leave it out"
             )
         check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
         if self.baseline_epochs is not None:
@@ -230,7 +239,7 @@ class _Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             texts, targets = read()
-            nlp = build_textcat(labels, config.architecture, config.language, seed)
+            nlp = build_textcat(labels, config.architecture, config.language, seed, config.ngram_size)
             kept = folder / CHECKPOINTS / PROGRESS
             kept.parent.mkdir(exist_ok=True)
             trained = train_textcat(nlp, texts, targets, training, seed, self._score_validation, title, kept)
@@ -238,7 +247,14 @@ class _Stages:
             return {"entry": self._score(nlp, folder, trained), "training": trained}
 
         all_inputs = {
-            "student": {"architecture": config.architecture, "language": config.language},
+            "student": {
+                "architecture": config.architecture,
+                "language": config.language,
+                # Left out where it is 1, so that what was made before there was a choice stays.
+                **({"ngram_size": config.ngram_size} if config.ngram_size > 1 else {}),
+            },
+            # What its steps go down, which for the bag of words was another loss once.
+            **({"loss": "cross-entropy"} if config.architecture == "bow" else {}),
             "spacy": import_spacy().__version__,
             "training": dataclasses.asdict(training),
             "data": {split: self.prints[split] for split in ("train", *list_scored(self.data))},

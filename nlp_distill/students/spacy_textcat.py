@@ -3,9 +3,11 @@
     ensemble  a small CNN over hashed word features beside a bag of words (spaCy's own default)
     bow       the bag of words alone (TextCatBOW): smaller and faster
 
-``textcat.update`` of spaCy 3.8 refuses categories other than 0 and 1, so its steps are made here with the same
-gradient, p - t at the output: behind the ensemble's softmax layer it is the cross-entropy with the targets t, behind
-the activation of the bag of words the squared error of the probabilities. What is saved is a plain spaCy pipeline.
+``textcat.update`` of spaCy 3.8 refuses categories other than 0 and 1, so its steps are made here. The loss is the
+cross-entropy of the probabilities p with the targets t, so the gradient at the logits is p - t. That is spaCy's own
+step for the ensemble. For the bag of words spaCy passes p - t through the derivative of the softmax as well, which is
+the squared error of the probabilities: where p is near 0 or 1 and wrong, that hardly learns, and the sure targets of a
+teacher bring it there. What is saved is a plain spaCy pipeline.
 
 Nothing is downloaded: word features are hashes, learnt from random numbers.
 """
@@ -48,8 +50,17 @@ class TextcatTraining:
         check_share("dropout", self.dropout, below_one=True)
 
 
-def build_textcat(labels: Sequence[str], architecture: str, language: str, seed: int) -> Any:
+def build_textcat(
+    labels: Sequence[str], architecture: str, language: str, seed: int, ngram_size: int = 1
+) -> Any:
     """A blank pipeline with a text classifier of exclusive classes, its weights drawn with ``seed``.
+
+    Args:
+        labels: the classes.
+        architecture: one of ``ARCHITECTURES``.
+        language: whose tokens spaCy reads.
+        seed: of the weights.
+        ngram_size: tokens of the longest n-gram in the bag, for ``bow``.
 
     Raises:
         InputError: if spaCy is not installed or does not know the language.
@@ -58,7 +69,7 @@ def build_textcat(labels: Sequence[str], architecture: str, language: str, seed:
     spacy.util.fix_random_seed(seed)
     nlp = make_blank(language)
     nlp.meta["name"] = "student"
-    textcat = nlp.add_pipe("textcat", config=_describe_model(architecture))
+    textcat = nlp.add_pipe("textcat", config=_describe_model(architecture, ngram_size))
     for label in labels:
         textcat.add_label(label)
     # Weights are shaped by a look at some document; what is in it does not matter.
@@ -67,14 +78,14 @@ def build_textcat(labels: Sequence[str], architecture: str, language: str, seed:
     return nlp
 
 
-def _describe_model(architecture: str) -> dict[str, Any]:
+def _describe_model(architecture: str, ngram_size: int) -> dict[str, Any]:
     if architecture == "ensemble":
         return {}  # what the component has by itself
     bow = {
         "@architectures": "spacy.TextCatBOW.v3",
         "exclusive_classes": True,
         "length": 262144,
-        "ngram_size": 1,
+        "ngram_size": ngram_size,
         "no_output_layer": False,
     }
     return {"model": bow}
@@ -173,7 +184,7 @@ def _train_epoch(
 
 
 def take_step(model: Any, documents: Sequence[Any], targets: np.ndarray, optimizer: Any) -> float:
-    """One step of a text classifier's model, as ``textcat.update`` takes it; returns the sum of squared errors.
+    """One step of a text classifier's model on the cross-entropy with ``targets``; returns the sum of squared errors.
 
     Args:
         model: ``textcat.model``.
@@ -183,7 +194,11 @@ def take_step(model: Any, documents: Sequence[Any], targets: np.ndarray, optimiz
     """
     probabilities, backpropagate = model.begin_update(documents)
     errors = probabilities - targets.astype(np.float32)
-    backpropagate(errors)
+    if any(layer.name == "softmax_activation" for layer in model.layers[-1].walk()):
+        # It multiplies what it gets by its derivative, and makes p - t of the cross-entropy's -t/p.
+        backpropagate(-targets.astype(np.float32) / np.maximum(probabilities, np.float32(SMALLEST)))
+    else:  # a layer with weights and a softmax takes the gradient at its logits
+        backpropagate(errors)
     model.finish_update(optimizer)
     return float((errors.astype(np.float64) ** 2).sum())
 

@@ -145,10 +145,9 @@ def test_texts_that_spacy_cannot_hold_are_refused(labelled):
 # ---- the student ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_step_on_labels_is_spacys_own_step(architecture):
+def test_a_step_of_the_ensemble_on_labels_is_spacys_own_step():
     labels, targets = ["no", "yes"], np.eye(2)[[0, 1, 1, 0, 1]]
-    ours, theirs = (build_textcat(labels, architecture, "en", seed=0) for _ in range(2))
+    ours, theirs = (build_textcat(labels, "ensemble", "en", seed=0) for _ in range(2))
     documents = [ours.make_doc(text) for text in TEXTS]
     take_step(ours.get_pipe("textcat").model, documents, targets, ours.create_optimizer())
     examples = []
@@ -162,8 +161,43 @@ def test_a_step_on_labels_is_spacys_own_step(architecture):
     assert (
         ours.get_pipe("textcat").model.to_bytes()
         == theirs.get_pipe("textcat").model.to_bytes()
-        != (build_textcat(labels, architecture, "en", seed=0).get_pipe("textcat").model.to_bytes())
+        != (build_textcat(labels, "ensemble", "en", seed=0).get_pipe("textcat").model.to_bytes())
     )
+
+
+def test_a_step_of_the_bag_of_words_goes_down_the_cross_entropy():
+    """Its gradient is that of finite differences, where the probabilities are sure and wrong as well."""
+    labels, targets = ["no", "yes"], np.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5], [0.0, 1.0], [0.2, 0.8]])
+    nlp = build_textcat(labels, "bow", "en", seed=0)
+    model = nlp.get_pipe("textcat").model
+    documents = [nlp.make_doc(text) for text in TEXTS]
+    (linear,) = (layer for layer in model.walk() if layer.has_param("W"))
+    linear.set_param("b", np.array([-2.0, 3.0], dtype=np.float32))
+    seen = {}
+
+    def keep(key, weights, gradient):
+        seen[key[1]] = gradient.copy()
+        return weights, gradient
+
+    take_step(model, documents, targets, keep)
+
+    def measure(name, place, change):
+        weights = linear.get_param(name).copy()
+        moved = weights.copy()
+        moved[place] += change
+        linear.set_param(name, moved)
+        found = -(targets * np.log(model.predict(documents).astype(np.float64))).sum()
+        linear.set_param(name, weights)
+        return found
+
+    for name, gradient in seen.items():
+        places = np.flatnonzero(gradient)
+        assert len(places) >= 2
+        for place in places[:6]:
+            expected = (measure(name, place, 0.05) - measure(name, place, -0.05)) / 0.1
+            assert gradient[place] == pytest.approx(expected, rel=0.02, abs=1e-3)
+    # By hand: the bias gets the sum of p - t.
+    np.testing.assert_allclose(seen["b"], (model.predict(documents) - targets).sum(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -201,6 +235,22 @@ def test_training_repeats_by_seed_and_ends_with_the_best_epoch(architecture, tmp
     assert (sizes["parameters_without_embeddings"] < sizes["parameters"]) == is_ensemble
     swapped = predict_log_probabilities(loaded, [*TEXTS, ""], ["yes", "no"])
     np.testing.assert_allclose(swapped[: len(TEXTS)], kept[:, ::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("ngram_size", "learns"), [(1, False), (2, True)])
+def test_pairs_of_words_tell_what_their_order_means(ngram_size, learns, tmp_path):
+    """The same three words in two orders are one bag of words, and two bags of pairs."""
+    texts, targets = ["good not bad", "bad not good"], np.array([[0.1, 0.9], [0.9, 0.1]])
+    nlp = build_textcat(["no", "yes"], "bow", "en", 0, ngram_size)
+    training = TextcatTraining(epochs=60, batch_size=2, learning_rate=0.1, dropout=0.0)
+    epochs = iter(range(60))  # the last is the best
+    train_textcat(nlp, texts, targets, training, 0, lambda nlp: next(epochs), "training")
+    trained = np.exp(predict_log_probabilities(nlp, texts, ["no", "yes"]))
+    assert bool(np.abs(trained - targets).max() < 0.1) is learns
+    assert learns or np.allclose(trained[0], trained[1], atol=1e-6)
+    save_textcat(nlp, tmp_path / "saved")
+    loaded = predict_log_probabilities(spacy.load(tmp_path / "saved"), texts, ["no", "yes"])
+    np.testing.assert_array_equal(np.exp(loaded), trained)
 
 
 class Stopped(Exception):
@@ -326,7 +376,7 @@ def test_results_json_has_teacher_baseline_and_student(finished):
     assert list(results["models"]) == ["teacher", "student_without_teacher", "student"]
     assert results["seeds"] == [0, 1] and results["speed"]["median_ms"]["student"] > 0
     assert "spacy" in results["versions"] and results["config"]["baseline_epochs"] == 3
-    for method in ("spacy_without_teacher", "spacy_distilled"):
+    for method in ("spacy_bow_without_teacher", "spacy_bow_distilled"):
         for seed in (0, 1):
             published = json.loads(
                 (finished.parent / "published" / method / "mine" / f"{seed}.json").read_text()
@@ -435,6 +485,9 @@ def test_the_cards_code_runs_and_names_spacy(finished, monkeypatch):
         (["--text-pair-column", "second"], "is a pair task"),
         (["--label-column", "score"], "is a regression"),
         (["--language", "klingon"], "no blank pipeline"),
+        (["--ngram-size", 0], "ngram_size is 0"),
+        (["--ngram-size", 10**9], "ngram_size is 1000000000"),
+        (["--architecture", "ensemble", "--ngram-size", 2], "give --architecture bow too"),
         (["--epochs", 0], "epochs is 0"),
         (["--baseline-epochs", 1.5], "epochs of the baseline is 1.5"),
         (["--seeds", 1, 1], "each once"),
