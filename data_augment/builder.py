@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,7 @@ from data_augment.sources import Source
 from data_augment.spool import TokenSpool
 from data_augment.tag_counts import TagTable
 from data_augment.variation import RULE_NAMES, RULES
+from data_augment.writers import is_same
 
 
 @dataclass
@@ -203,20 +203,11 @@ def _convert(values: list, field: pa.Field, block: RowBlock) -> pa.Array:
     result = pa.array(values, type=field.type)
     if pa.types.is_nested(field.type):
         for row_id, before, after in zip(block.ids, values, result.to_pylist(), strict=True):
-            if not _is_same(before, after):
+            if not is_same(before, after):
                 raise InputError(
                     f"row {row_id}: column {field.name!r} has another structure than in other rows"
                 )
     return result
-
-
-def _is_same(before: Any, after: Any) -> bool:
-    """Equality of nested values in which NaN equals NaN."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        return before.keys() == after.keys() and all(_is_same(before[key], after[key]) for key in before)
-    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
-        return len(before) == len(after) and all(map(_is_same, before, after))
-    return bool(before == after) or (before != before and after != after)
 
 
 def _choose_label_column(column: str | None, source: Source) -> str | None:

@@ -205,7 +205,7 @@ def _run(arguments: argparse.Namespace) -> TransferSetSummary:
 
 
 OPTIONS_OF = {
-    "tang": ("p_mask", "p_pos", "p_ngram", "max_ngram"),
+    "tang": ("p_mask", "p_pos", "p_ngram", "max_ngram", "pos_tagger"),
     "tinybert": ("p_replace", "num_candidates", "mlm", "glove_file"),
 }
 

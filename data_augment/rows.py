@@ -15,9 +15,18 @@ from pathlib import Path
 from data_augment.errors import InputError
 from data_augment.parsing import list_columns
 from data_augment.readers import FORMATS, Row
-from data_augment.writers import check_booleans, open_writer
+from data_augment.writers import check_booleans, check_exact, open_writer
 
-__all__ = ["Row", "RowReader", "check_booleans", "find_problem", "is_unicode", "open_writer", "read_rows"]
+__all__ = [
+    "Row",
+    "RowReader",
+    "check_booleans",
+    "check_exact",
+    "find_problem",
+    "is_unicode",
+    "open_writer",
+    "read_rows",
+]
 
 
 def read_rows(

@@ -214,6 +214,49 @@ def check_booleans(name: str, rows: Sequence[Mapping[str, Any]], schema: pyarrow
             )
 
 
+def check_exact(name: str, rows: Sequence[Mapping[str, Any]], table: pyarrow.Table) -> None:
+    """Refuse what Arrow changed to fit a column's type: 1.5 cut to 1, keys of an object dropped or added.
+
+    Args:
+        name: of the file or rows, for the message.
+        rows: what was converted.
+        table: what came of it.
+
+    Raises:
+        InputError: for such a column.
+    """
+    from pyarrow import types
+
+    check_booleans(name, rows, table.schema)
+    for column, kind in zip(table.schema.names, table.schema.types, strict=True):
+        if types.is_integer(kind):
+            cut = (row.get(column) for row in rows)
+            for value in cut:
+                if isinstance(value, float) and not value.is_integer():
+                    raise InputError(
+                        f"{name}: rows cannot be written with one type a column: {column!r} has {value!r}, and whole "
+                        "numbers before"
+                    )
+        elif types.is_nested(kind):
+            for row, after in zip(rows, table[column].to_pylist(), strict=True):
+                if not is_same(row.get(column), after):
+                    raise InputError(
+                        f"{name}: rows cannot be written with one type a column: {column!r} has another structure in "
+                        f"some rows, such as {str(row.get(column))[:80]}"
+                    )
+
+
+def is_same(before: Any, after: Any) -> bool:
+    """Equality of nested values in which NaN equals NaN, and true is not 1."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(is_same(before[key], after[key]) for key in before)
+    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        return len(before) == len(after) and all(map(is_same, before, after))
+    if isinstance(before, bool) is not isinstance(after, bool):
+        return False
+    return bool(before == after) or (before != before and after != after)
+
+
 class _ParquetWriter:
     """Collects rows into row groups; without a schema, the first rows decide the types."""
 
@@ -251,7 +294,7 @@ class _ParquetWriter:
             raise InputError(
                 f"{self._path}: rows cannot be written with one type a column: {reason}"
             ) from None
-        check_booleans(str(self._path), rows, table.schema)
+        check_exact(str(self._path), rows, table)
         self._add_table(table)
 
     def _add_table(self, table: pyarrow.Table) -> None:

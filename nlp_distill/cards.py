@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from nlp_distill.models import labels_tokens
-from nlp_distill.results import describe_collapse, drop_place, render_model_table
+from nlp_distill.results import drop_place, list_warnings, render_model_table
 from nlp_distill.stages import write_whole
 from nlp_distill.tasks.glue import GLUE, HUB_DATASET
 
@@ -80,7 +80,7 @@ def render_card(
         ],
         results.get("config"),
         render_model_table(results["models"], metric),
-        " ".join([*describe_collapse(results["models"]), LIMITATIONS, RIGHTS]),
+        " ".join([*list_warnings(results["models"]), LIMITATIONS, RIGHTS]),
     )
 
 

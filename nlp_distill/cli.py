@@ -148,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from nlp_distill.results import describe_command
 
         options.training = parse_training_arguments(rest, known, options.prog)
+        if options.training.get("use_cpu"):  # of teachers as well, which no Trainer moves
+            os.environ["ACCELERATE_USE_CPU"] = "true"
         options.command_line = describe_command(given)
         quiet_libraries()
         stop_on_sigterm()

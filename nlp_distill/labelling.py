@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
-from data_augment.rows import RowReader, check_booleans, read_rows
+from data_augment.rows import RowReader, check_booleans, check_exact, read_rows
+from data_augment.rules import MASK_WORD
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
@@ -25,12 +27,13 @@ from nlp_distill.labelled_files import METADATA_KEY, check_fingerprint, read_fin
 from nlp_distill.locks import LOCK, hold_folder
 from nlp_distill.manifest import is_altered, read_arrays, replacing, write_arrays, write_checksum
 from nlp_distill.memory import run_in_memory
-from nlp_distill.teachers import Teacher, read_labels
+from nlp_distill.teachers import Teacher, choose_labels, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
 # Tokens in one forward pass, padding included. On a CPU small batches stay in its cache and pad less, a fifth faster
 # than 4,096 for a 6 x 384 encoder; an accelerator wants to be filled.
 CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 1024, 16_384
+MASKED = re.compile(rf"(?<!\S){re.escape(MASK_WORD)}(?!\S)")
 COUNTS_KEY = b"nlp_distill.labelling.counts"
 
 
@@ -87,7 +90,7 @@ def label_file(
         input_path: rows with an ``id`` column and the text columns; any format of :mod:`data_augment.rows`.
         output_path: a ``.parquet`` file.
         teachers: (model, tokenizer) of every teacher. One gives logits (classes,) a row, several (teachers, classes),
-            in the label order of the first.
+            in the label order of the first, or where it has no names of the first that has some.
         text_columns: one, or two for pairs.
         max_length: tokens a row.
         overwrite: label again where the output exists with another fingerprint.
@@ -149,34 +152,35 @@ def compute_logits(
     """Logits of every row, in row order, computed in batches of rows of similar length.
 
     Args:
-        teacher: any model or models; a student is evaluated with it too.
+        teacher: any model or models; a student is evaluated with it too. They run on the accelerator, where there is
+            one, and are back where they were at the end.
         rows: encoded rows.
         collator: pads a batch.
         progress: a bar to advance by rows.
-        batch_tokens: tokens in one batch, padding included; ``None`` for what suits the teacher's device.
+        batch_tokens: tokens in one batch, padding included; ``None`` for what suits the device.
 
     Returns:
         The logits, (rows, classes) or (rows, teachers, classes) float32, and the tokens computed, padding included.
     """
-    device = teacher.models[0].device
     logits: np.ndarray | None = None
     padded_tokens = 0
-    if batch_tokens is None:
-        batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+    with teacher.on_accelerator() as device:
+        if batch_tokens is None:
+            batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
 
-    def run(part: Mapping[str, torch.Tensor]) -> np.ndarray:
-        moved = {name: value.to(device, non_blocking=True) for name, value in part.items()}
-        return teacher.run(moved)["logits"].float().cpu().numpy()
+        def run(part: Mapping[str, torch.Tensor]) -> np.ndarray:
+            moved = {name: value.to(device, non_blocking=True) for name, value in part.items()}
+            return teacher.run(moved)["logits"].float().cpu().numpy()
 
-    for indices in plan_batches(rows.lengths, batch_tokens):
-        batch = collator([{k: v for k, v in rows[int(i)].items() if k != "labels"} for i in indices])
-        padded_tokens += batch["input_ids"].numel()
-        values = np.concatenate(run_in_memory(run, batch))
-        if logits is None:
-            logits = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
-        logits[indices] = values
-        if progress is not None:
-            progress.update(len(indices))
+        for indices in plan_batches(rows.lengths, batch_tokens):
+            batch = collator([{k: v for k, v in rows[int(i)].items() if k != "labels"} for i in indices])
+            padded_tokens += batch["input_ids"].numel()
+            values = np.concatenate(run_in_memory(run, batch))
+            if logits is None:
+                logits = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
+            logits[indices] = values
+            if progress is not None:
+                progress.update(len(indices))
     if logits is None:
         logits = np.empty((0, teacher.models[0].config.num_labels or 1), dtype=np.float32)
     return logits, padded_tokens
@@ -209,13 +213,16 @@ def fingerprint_labelling(
         raise InputError(
             f"{source.path} has {rows} rows but only {len(seen)} different ids; logits are joined by id"
         )
-    labels = [list(read_labels(model.config)) for model, _ in teachers]
+    labels = [read_labels(model.config) for model, _ in teachers]
     return {
         "teachers": [
             {"weights": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer)}
+            # Logits of masked words were of the letters of [MASK] once, for tokenizers with another mask.
+            | ({} if name_mask(MASK_WORD, tokenizer) == MASK_WORD else {"mask": tokenizer.mask_token})
             for model, tokenizer in teachers
         ],
-        "labels": labels[0] if all(names == labels[0] for names in labels) else labels,
+        "labels": list(choose_labels(labels)),  # in the order of the logits
+        **({} if len(set(labels)) == 1 else {"teachers_labels": [list(names) for names in labels]}),
         "max_length": max_length,
         "text_columns": list(text_columns),
         "rows": rows,
@@ -247,10 +254,10 @@ def _label_shards(
     source: Rows, partial: Path, teachers, text_columns, max_length: int, total: int
 ) -> LabellingSummary:
     started, tokens, padded = time.perf_counter(), 0, 0
-    first_config = teachers[0][0].config
+    labels = choose_labels([read_labels(model.config) for model, _ in teachers])
     runners = [(Teacher(model), tokenizer, DistillationCollator(tokenizer)) for model, tokenizer in teachers]
     for teacher, _, _ in runners:
-        teacher.match_labels(first_config)
+        teacher.follow(labels)
     earlier, earlier_seconds, reader = 0, 0.0, source.read()
     with tqdm(total=total, desc="labelling", unit="row", unit_scale=True) as progress:
         for number, chunk in enumerate(iterate_chunks(reader, SHARD_ROWS)):
@@ -263,7 +270,9 @@ def _label_shards(
             logits: list[np.ndarray] = []
             before = tokens, padded, time.perf_counter()
             for teacher, tokenizer, collator in runners:
-                texts = [{column: row[column] for column in text_columns} for row in chunk]
+                texts = [
+                    {column: name_mask(row[column], tokenizer) for column in text_columns} for row in chunk
+                ]
                 encoded = encode_rows(texts, tokenizer, text_columns, max_length)
                 bar = progress if not logits else None
                 values, computed = compute_logits(teacher, encoded, collator, bar)
@@ -275,6 +284,12 @@ def _label_shards(
             _save_shard(shard, ids, logits[0] if len(logits) == 1 else np.stack(logits, 1), counts)
     seconds = earlier_seconds + time.perf_counter() - started
     return LabellingSummary(total, tokens, padded, seconds, skipped_rows=reader.skipped, earlier_rows=earlier)
+
+
+def name_mask(text: str, tokenizer: Any) -> str:
+    """A text whose masked words, ``[MASK]`` in transfer sets, are this tokenizer's: ``<mask>`` for RoBERTa's."""
+    own = tokenizer.mask_token
+    return text if own in (None, MASK_WORD) else MASKED.sub(lambda _: own, text)
 
 
 def _read_counts(shard: Path) -> tuple[int, int, float] | None:
@@ -318,7 +333,9 @@ def _join_shards(
                         f"{source.path} changed while it was being labelled; run the same command again"
                     )
                 rows = [row | {"teacher_logits": logits_by_id[str(row["id"])]} for row in chunk]
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)))
+                table = pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata))
+                check_exact(str(source.path), chunk, table.drop_columns("teacher_logits"))
+                writer.write_table(table)
         write_checksum(temporary, output.name)
 
 
@@ -334,6 +351,12 @@ def infer_schema(source: Rows, teachers: int) -> pa.Schema:
         try:
             schemas = [_infer_types(source, chunk) for chunk in iterate_chunks(reader, SHARD_ROWS)]
             columns = pa.unify_schemas(schemas, promote_options="permissive")
+            for chunk in iterate_chunks(
+                source.read(), SHARD_ROWS
+            ):  # once more: whether the types hold every value
+                check_exact(str(source.path), chunk, pa.Table.from_pylist(chunk, schema=columns))
+        except OverflowError as error:
+            raise InputError(f"{source.path} has a whole number that is too large for 64 bits") from error
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(f"{source.path} mixes kinds of values in one column: {error}") from error
     fields = [
@@ -346,7 +369,8 @@ def infer_schema(source: Rows, teachers: int) -> pa.Schema:
 
 
 def _infer_types(source: Rows, rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
-    schema = pa.Table.from_pylist(list(rows)).schema
+    names = dict.fromkeys(name for row in rows for name in row)  # the first row may lack some
+    schema = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
     check_booleans(str(source.path), rows, schema)
     return schema
 

@@ -41,6 +41,18 @@ def runs_on_cpu() -> bool:
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
+def choose_device():
+    """Where models run: this process's accelerator where there is one, else, or where it was asked for, the CPU."""
+    import torch
+
+    kind = None if runs_on_cpu() else torch.accelerator.current_accelerator()
+    return (
+        torch.device("cpu")
+        if kind is None
+        else torch.device(kind.type, torch.accelerator.current_device_index())
+    )
+
+
 def join_processes():
     """accelerate's ``PartialState``: this process among those that a launcher started.
 

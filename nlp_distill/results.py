@@ -107,15 +107,32 @@ def compute_retention(models: Mapping[str, Mapping[str, Any]]) -> dict[str, floa
     return {"retention": student / teacher if teacher > 0 else None, "gap_closed": gap_closed}
 
 
-def describe_collapse(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each model that answers every test row alike: it learnt nothing, whatever its score."""
-    shown = {name: ROW_NAMES.get(name, name.replace("_", " ")) for name in models}
-    return [
-        f"{shown[name][:1].upper()}{shown[name][1:]} answers {entry['collapsed_to']!r} to every test row: it learnt "
-        "nothing, whatever its score; give it more epochs, or another learning rate."
+def list_warnings(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a reader of the scores must know: models that learnt nothing, and a comparison that may not be fair yet."""
+    names = {name: ROW_NAMES.get(name, name.replace("_", " ")) for name in models}
+    shown = {name: f"{row[:1].upper()}{row[1:]}" for name, row in names.items()}
+    said = [
+        f"{shown[name]} answers {entry['collapsed_to']!r} to every test row: it learnt nothing, whatever its score; "
+        "give it more epochs, or another learning rate."
         for name, entry in models.items()
         if "collapsed_to" in entry
     ]
+    return said + [
+        f"{shown[name]} was best on validation after its last epoch, so it may not have learnt all that it can; give "
+        "it more epochs before the gap is believed."
+        for name, entry in models.items()
+        if entry.get("still_rising")
+    ]
+
+
+def is_still_rising(training: Mapping[str, Any]) -> bool:
+    """Whether of several evaluations of a training the last was the best.
+
+    Args:
+        training: ``history`` with an ``eval_score`` a time, as every training here returns it.
+    """
+    scores = [entry["eval_score"] for entry in training.get("history", ()) if "eval_score" in entry]
+    return len(scores) > 1 and scores[-1] > max(scores[:-1])
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> str:
@@ -141,7 +158,7 @@ def render_results(results: Mapping[str, Any]) -> str:
             f"- Distillation closes **{results['gap_closed']:.0%}** of the gap between the same student trained "
             "without a teacher and the teacher."
         )
-    lines += [f"- **{text}**" for text in describe_collapse(results["models"])]
+    lines += [f"- **{text}**" for text in list_warnings(results["models"])]
     for name in results["models"]["teacher"].get("extra_tests", {}):
         scores = ", ".join(
             f"{ROW_NAMES.get(key, key)} {_format_scores(model['extra_tests'][name])}"

@@ -226,18 +226,19 @@ def predict_tags(model: PreTrainedModel, tokenizer: Any, rows: EncodedRows) -> l
     def run(part: Mapping[str, Tensor]) -> Tensor:
         return teacher.run({name: value.to(model.device) for name, value in part.items()})["logits"].cpu()
 
-    for indices in plan_batches(rows.lengths, BATCH_TOKENS):
-        batch = collator([rows[int(i)] for i in indices])
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", TOKEN_MASK)}
-        logits = torch.cat(run_in_memory(run, inputs))
-        if not logits.isfinite().all():
-            raise InputError(
-                f"{model.config.name_or_path or 'the model'} answers with NaN or infinity; check its weights, or train "
-                "it at a lower learning rate"
-            )
-        answers = logits.argmax(dim=-1)
-        for place, row in enumerate(indices):
-            found[int(row)] = answers[place][batch[TOKEN_MASK][place].bool()].numpy()
+    with teacher.on_accelerator():
+        for indices in plan_batches(rows.lengths, BATCH_TOKENS):
+            batch = collator([rows[int(i)] for i in indices])
+            inputs = {name: value for name, value in batch.items() if name not in ("labels", TOKEN_MASK)}
+            logits = torch.cat(run_in_memory(run, inputs))
+            if not logits.isfinite().all():
+                raise InputError(
+                    f"{model.config.name_or_path or 'the model'} answers with NaN or infinity; check its weights, or "
+                    "train it at a lower learning rate"
+                )
+            answers = logits.argmax(dim=-1)
+            for place, row in enumerate(indices):
+                found[int(row)] = answers[place][batch[TOKEN_MASK][place].bool()].numpy()
     return found
 
 

@@ -107,7 +107,8 @@ def write_states(
         real, named = part["attention_mask"].bool(), {name_part(wanted): wanted for wanted in parts}
         return {name: _pick(outputs[kind][layer], real, name) for name, (kind, layer) in named.items()}
 
-    with tqdm(total=len(rows), desc="keeping the teacher's states", unit=" rows") as progress:
+    bar = tqdm(total=len(rows), desc="keeping the teacher's states", unit=" rows")
+    with bar as progress, frozen.on_accelerator():
         for chosen in plan_batches(rows.lengths, BATCH_TOKENS):
             # Labels and cached logits stay behind: only the model's inputs are wanted.
             batch = collate([{name: rows[i][name] for name in rows.columns} for i in chosen])

@@ -1,7 +1,8 @@
 """The teacher: one frozen model or several, and the checks that run before any training."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from data_augment.errors import InputError
 from nlp_distill.batching import OF_TEACHER, TEACHER_PREFIX
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS, run_model
+from nlp_distill.processes import choose_device
 
 
 class Teacher:
@@ -41,15 +43,15 @@ class Teacher:
         Raises:
             InputError: if the label sets differ.
         """
-        self._orders = self._match_all(read_labels(student_config))
+        self.follow(read_labels(student_config))
+
+    def follow(self, labels: tuple[str, ...]) -> None:
+        """As :meth:`match_labels`, for the labels themselves."""
+        self._orders = self._match_all(labels)
 
     def _match_all(self, labels: tuple[str, ...]) -> list[list[int] | None]:
         own = [read_labels(model.config) if has_head(model) else None for model in self.models]
-        if is_anonymous(labels):  # says only how many: the first teacher with so many names speaks for all
-            named = (
-                names for names in own if names and len(names) == len(labels) and not is_anonymous(names)
-            )
-            labels = next(named, labels)
+        labels = choose_labels([labels, *(names for names in own if names)])
         return [None if names is None else match_labels(labels, names) for names in own]
 
     @property
@@ -63,6 +65,18 @@ class Teacher:
         for model in self.models:
             model.to(device)  # type: ignore[arg-type]
         return self
+
+    @contextmanager
+    def on_accelerator(self) -> Iterator[torch.device]:
+        """For a while, models that are on the CPU go where models run here; then back, as their owner left them."""
+        device, moved = choose_device(), [model for model in self.models if model.device.type == "cpu"]
+        try:
+            for model in moved:
+                model.to(device)  # type: ignore[arg-type]
+            yield self.models[0].device
+        finally:
+            for model in moved:
+                model.to("cpu")  # type: ignore[arg-type]
 
     @torch.no_grad()  # not inference_mode: its tensors may not be saved for the backward pass of a loss
     def run(self, batch: Mapping[str, Any], needs: frozenset[str] = frozenset()) -> ModelOutput:
@@ -152,6 +166,12 @@ def read_labels(config) -> tuple[str, ...]:
 def is_anonymous(labels: Sequence[str]) -> bool:
     """Whether these are the names that transformers invents where a config has none: ``LABEL_0``, ..."""
     return len(labels) > 0 and list(labels) == [f"LABEL_{i}" for i in range(len(labels))]
+
+
+def choose_labels(labels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Whose order the logits of several models take: the first's, if it has names, else the next with as many."""
+    named = (names for names in labels if len(names) == len(labels[0]) and not is_anonymous(names))
+    return next(named, labels[0])
 
 
 def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -> list[int] | None:

@@ -61,6 +61,7 @@ TAGGER_RESULTS = {
     "versions": {},
 }
 AUGMENT = "data-augment --pos-tagger textblob --text-column text --output {tmp}/out.csv --input"
+REPLACE = "data-augment --method tinybert --text-column text --output {tmp}/out.csv --input {bad}/good.csv"
 
 CASES = {
     # ---- files of rows
@@ -125,32 +126,36 @@ CASES = {
         "n_iter is 1000000000000",
     ),
     "augment: a negative seed": (f"{AUGMENT} {{bad}}/good.csv --seed -1", "seed is -1"),
+    "augment: a tagger that is not asked": (
+        f"{REPLACE} --pos-tagger nltk --glove-file {{bad}}/glove.txt",
+        "--pos-tagger belongs to --method tang",
+    ),
     "augment: candidates": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --num-candidates 0 --glove-file {{bad}}/glove.txt",
+        f"{REPLACE} --num-candidates 0 --glove-file {{bad}}/glove.txt",
         "num_candidates is 0",
     ),
     "augment: no such model": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --mlm ./none --glove-file {{bad}}/glove.txt",
+        f"{REPLACE} --mlm ./none --glove-file {{bad}}/glove.txt",
         "./none",
     ),
     "augment: a model without a head": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --mlm {{encoder}} --glove-file {{bad}}/glove.txt",
+        f"{REPLACE} --mlm {{encoder}} --glove-file {{bad}}/glove.txt",
         "masked",
     ),
     "augment: GloVe with NaN": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --glove-file {{bad}}/glove_nan.txt",
+        f"{REPLACE} --glove-file {{bad}}/glove_nan.txt",
         "glove_nan.txt line 2",
     ),
     "augment: GloVe of two sizes": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --glove-file {{bad}}/glove_ragged.txt",
+        f"{REPLACE} --glove-file {{bad}}/glove_ragged.txt",
         "glove_ragged.txt line 2",
     ),
     "augment: GloVe that is empty": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --glove-file {{bad}}/empty.csv",
+        f"{REPLACE} --glove-file {{bad}}/empty.csv",
         "holds no vectors",
     ),
     "augment: GloVe that is a folder": (
-        f"{AUGMENT} {{bad}}/good.csv --method tinybert --glove-file {{bad}}",
+        f"{REPLACE} --glove-file {{bad}}",
         "GloVe file",
     ),
     "augment: label column": (f"{AUGMENT} {{bad}}/good.csv --label-column gold", "no column 'gold'"),
@@ -301,12 +306,29 @@ CASES = {
     "label: an empty name": (f"{LABEL} --teacher ''", "''"),
     "label: a name that is no name": (f"{LABEL} --teacher 'a b/c d/e'", "a b/c d/e"),
     "label: no rows": (f"{LABEL} --teacher {{teacher}} --input {{bad}}/header_ids.csv", "has no rows"),
+    "label: a huge number": (
+        f"{LABEL} --teacher {{teacher}} --input {{bad}}/huge_number.jsonl",
+        "huge_number.jsonl has a whole number that is too large for 64 bits",
+    ),
     "label: mixed columns": (f"{LABEL} --teacher {{teacher}} --input {{bad}}/mixed.jsonl", "mixed.jsonl"),
     "label: a read-only system": (f"{LABEL} --teacher {{teacher}} --output /proc/o.parquet", "/proc"),
     "distill: labels that clash": (f"{DISTILL} --teacher {{bad}}/three_labels", "[no, yes]", "[a, b, c]"),
     "distill: weights in a hostile pickle": (f"{DISTILL} --teacher {{bad}}/pickle_hostile", "pickle_hostile"),
     "distill: a huge seed": (f"{DISTILL} --seeds 99999999999999999999", "a seed is 99999999999999999999"),
     "distill: a huge layer": (f"{DISTILL} --hidden-size 1000000000", "hidden_size is 1000000000"),
+    "distill: an optimiser that is not used": (
+        f"{DISTILL} --optimizer adadelta --optim sgd",
+        "optim is sgd, which has no effect on Adadelta",
+    ),
+    "distill: epochs of no student": (
+        f"{DISTILL} --no-baseline --baseline-epochs 3",
+        "--baseline-epochs is of the student without the teacher",
+    ),
+    "distill: copies of no rows": (
+        f"{DISTILL} --unlabelled-n-iter 5",
+        "--unlabelled-n-iter is 5",
+        "add --unlabelled-file",
+    ),
     "distill cnn: no filters": (f"{CNN} --filters 0", "filters is 0"),
     "distill cnn: huge filters": (f"{CNN} --filters 1000000000", "filters is 1000000000"),
     "distill cnn: filters that are no number": (f"{CNN} --filters 1.5", "--filters", "'1.5'"),
@@ -721,6 +743,7 @@ def write_rows(bad):
         "lists.jsonl": '{"text": "a film", "label": [1]}\n{"text": "a plot", "label": [2]}\n' * 20,
         "text_lists.jsonl": '{"text": ["a", "film"], "label": 1}\n{"text": ["a", "plot"], "label": 2}\n' * 20,
         "numbers.csv": "text,label\na story,7\n",
+        "huge_number.jsonl": '{"id": 1, "text": "a film", "x": 123456789012345678901234567890}\n',
         "mixed.jsonl": '{"id": 1, "text": "a film", "x": 1}\n{"id": 2, "text": "a plot", "x": [1]}\n',
         "torn.toml": "[mine\n",
         "empty.toml": "",

@@ -99,6 +99,7 @@ def describe_teacher_task(options: argparse.Namespace) -> dict[str, str]:
 
 def configure_bilstm(config, options: argparse.Namespace):
     """``config`` with the given options in place; options left out keep its values."""
+    from nlp_distill.pipelines.bilstm_config import ADAM_RATE, TRAINING
     from nlp_distill.pipelines.word_vectors import GloveWords, RandomWordPieces, TeacherWordPieces
 
     if options.glove_file and options.embeddings not in (None, "glove"):
@@ -132,8 +133,11 @@ def configure_bilstm(config, options: argparse.Namespace):
         name: tuple(size) if name == "widths" else size for name, size in shape.items() if size is not None
     }
     given["shape"] = dataclasses.replace(config.shape, **shape)
-    if options.optimizer:
-        given["adadelta"] = options.optimizer == "adadelta"
+    training = {**config.training, **options.training}
+    given["adadelta"] = choose_adadelta(config, options)
+    if given["adadelta"] is not config.adadelta and "learning_rate" not in options.training:
+        # A rate goes with its optimiser: the other one would learn nothing at it, or diverge.
+        training["learning_rate"] = TRAINING["learning_rate"] if given["adadelta"] else ADAM_RATE
     if options.seeds:
         given["seeds"] = tuple(options.seeds)
     if options.no_baseline:
@@ -150,9 +154,16 @@ def configure_bilstm(config, options: argparse.Namespace):
         config,
         **given,
         transfer_set=choose_transfer_set(config.transfer_set, options),
-        training={**config.training, **options.training},
+        training=training,
         trust_remote_code=options.trust_remote_code,
     )
+
+
+def choose_adadelta(config, options: argparse.Namespace) -> bool:
+    """Whether the optimiser is Adadelta: as ``--optimizer`` says; not where ``--optim`` names one; else as before."""
+    if options.optimizer:
+        return options.optimizer == "adadelta"
+    return config.adadelta and "optim" not in options.training
 
 
 def choose_transfer_set(settings, options: argparse.Namespace):

@@ -19,7 +19,7 @@ from nlp_distill.tasks import TaskData
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, score the reported split, write ``results.json`` and its page into the model's folder."""
     from nlp_distill.cards import render_teacher_card
-    from nlp_distill.pipelines.runs import warn_of_collapse
+    from nlp_distill.pipelines.runs import warn
     from nlp_distill.results import check_unpublished
 
     rates = check_rates(options)
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     result = finetune_at_rates(options, output, rates, train)
     if is_main_process():
         entry = score_teacher(options, data, output)
-        warn_of_collapse({"the teacher": entry})
+        warn({"the teacher": entry})
         results = write_teacher(options, data, output, result, described, entry)
 
         def render(name: str) -> str:

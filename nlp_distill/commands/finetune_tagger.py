@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.models import load_word_tokenizer
     from nlp_distill.pipelines.finetune import FinetuneConfig
     from nlp_distill.pipelines.finetune_tagger import score_tagger
-    from nlp_distill.pipelines.runs import warn_of_collapse
+    from nlp_distill.pipelines.runs import warn
     from nlp_distill.pipelines.tagged_rows import encode_data
     from nlp_distill.results import check_unpublished
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     result = finetune_at_rates(options, output, rates, train)
     if is_main_process():
         entry = score_tagger(output, rows, **code)
-        warn_of_collapse({"the teacher": entry})
+        warn({"the teacher": entry})
         parts = {"labels_tokens": True, "cut_words": dict(rows.cut_words)}
         results = write_teacher(options, task, output, result, described, entry, parts)
 

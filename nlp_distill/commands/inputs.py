@@ -22,6 +22,7 @@ def find_model(name: str) -> str:
 
 def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     """The task that the data options name."""
+    check_baseline_options(options)
     if getattr(options, "results_dir", None):
         make_folder(Path(options.results_dir))  # now, rather than when the work is done
     own_files = options.train_file is not None
@@ -48,10 +49,25 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
         **given,
         **rows,
     )
+    if getattr(options, "unlabelled_n_iter", None) and "unlabelled" not in data.splits():
+        raise InputError(
+            f"--unlabelled-n-iter is {options.unlabelled_n_iter}, and {data.task.name} has no unlabelled rows; add "
+            "--unlabelled-file, or leave it out"
+        )
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits().items())
     counts = "".join(f"; {reason.replace('_', ' ')}: {count:,}" for reason, count in data.counts.items())
     announce(f"{data.task.name} from {data.source}: {sizes} rows{counts}")
     return data
+
+
+def check_baseline_options(options: argparse.Namespace) -> None:
+    """Refuse options of a student that is not to be made."""
+    for name in ("baseline_epochs", "baseline_learning_rates"):
+        if getattr(options, "no_baseline", False) and getattr(options, name, None) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} is of the student without the teacher, which --no-baseline leaves out; "
+                "leave out one of the two"
+            )
 
 
 def choose_task(

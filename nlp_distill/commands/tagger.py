@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nlp_distill.commands.bilstm import show_results
+from nlp_distill.commands.inputs import check_baseline_options
 from nlp_distill.commands.publish import publish_runs
 from nlp_distill.commands.push import push_student
 from nlp_distill.stages import announce, make_folder
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
 
 def load_sentences(options: argparse.Namespace):
     """The sentences of the files that the data options name."""
+    check_baseline_options(options)
     from nlp_distill.pipelines.tagged_data import SPLITS, load_tagged_data
 
     if options.results_dir:

@@ -58,7 +58,9 @@ def add_distillation_options(parser: argparse.ArgumentParser, student_kind: str 
         "--hard-weight", type=float, help="alpha of alpha * CE + (1 - alpha) * MSE (paper's best: 0)"
     )
     student.add_argument(
-        "--optimizer", choices=["adadelta", "adamw"], help="adadelta (lr 1.0, rho 0.95) in the paper"
+        "--optimizer",
+        choices=["adadelta", "adamw"],
+        help="adadelta (rate 1.0, rho 0.95) in the paper; adamw has rate 2e-3 unless --learning-rate is given",
     )
     add_baseline_options(student)
     student.add_argument("--max-length", type=int, help="tokens a row")

@@ -9,8 +9,9 @@ and the same BiLSTM learns the labelled rows alone, without the teacher, to be c
 be the CNN of Kim 2014 (:mod:`nlp_distill.students.cnn`), all else being the same.
 
 Deviations from the paper: the student starts from the teacher's word pieces (the paper: word2vec), with the pieces
-that its corpus never uses left out; and checkpoints are selected on rows held out of train, never on the reported
-ones (the paper selects on dev).
+that its corpus never uses left out, in one tuned channel (the paper: a frozen one beside it, ``embedding_channels=2``);
+steps are of 50 rows for every task (the paper: 256 for QQP and MNLI); and checkpoints are selected on rows held out of
+train, never on the reported ones (the paper selects on dev).
 """
 
 from collections.abc import Iterable, Mapping

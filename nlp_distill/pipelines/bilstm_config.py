@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_augment.errors import InputError
 from data_augment.rules import (
     DEFAULT_ITERATIONS,
     DEFAULT_PAIR_ITERATIONS,
@@ -27,13 +28,16 @@ from nlp_distill.training import MIN_LENGTH, check_baseline_rates, check_seeds
 TRAINING: dict[str, Any] = {
     "learning_rate": 1.0,  # §4.2, with Adadelta
     "num_train_epochs": 30,  # §4.2; the best on validation is kept
-    "per_device_train_batch_size": 50,  # §4.2 for SST-2; 256 for QQP and MNLI
+    "per_device_train_batch_size": 50,  # §4.2 for SST-2; there 256 for QQP and MNLI
     "lr_scheduler_type": "constant",
     "weight_decay": 0.0,
     "max_grad_norm": 0.0,  # the paper does not clip
     "logging_steps": 200,
 }
 ADADELTA_RHO = 0.95  # §4.2
+ADAM_RATE = (
+    2e-3  # where another optimiser is chosen and no rate is given: Adadelta's 1.0 would be none for it
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class WordStudentDistillation:
         seeds: one student for each.
         baseline: also train the same student without the teacher.
         max_length: tokens a row.
-        adadelta: Adadelta with rho 0.95 as in the paper; else the optimiser of ``TrainingArguments``.
+        adadelta: Adadelta with rho 0.95 as in the paper; else the optimiser of ``TrainingArguments``, for which
+            ``training`` should hold a rate (``ADAM_RATE``, say).
         training: fields of ``TrainingArguments`` over ``TRAINING``, for both students.
         baseline_training: the same over ``training``, for the student without the teacher alone.
         baseline_learning_rates: rates to try for the student without the teacher, so that the comparison is fair to
@@ -159,6 +164,11 @@ class WordStudentDistillation:
         check_share("hard_weight", self.hard_weight)
         check_whole("max_length", self.max_length, at_least=MIN_LENGTH)
         check_baseline_rates(self.baseline_learning_rates, {**self.training, **self.baseline_training})
+        for name in ("optim", "optim_args"):
+            if self.adadelta and self.training.get(name):
+                raise InputError(
+                    f"{name} is {self.training[name]}, which has no effect on Adadelta; leave out one of the two"
+                )
         check_seeds(self.seeds)
 
 

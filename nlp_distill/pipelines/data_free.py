@@ -25,6 +25,7 @@ from nlp_distill.labelling import compute_logits
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.manifest import read_arrays, write_arrays
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
+from nlp_distill.processes import choose_device
 from nlp_distill.stages import CHECKPOINTS, run_stage
 from nlp_distill.tasks import TaskData, data_fingerprint
 from nlp_distill.teachers import Teacher, freeze, match_labels, read_labels
@@ -151,7 +152,7 @@ def load_teacher(name: str, max_length: int, task: str | None, trust_remote_code
     check_max_length(teacher, max_length)
     check_vocabulary(teacher, tokenizer)
     freeze(teacher)
-    return teacher.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    return teacher.to(choose_device()), tokenizer
 
 
 def invert_record(

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from nlp_distill.pipelines.runs import warn_of_collapse
+from nlp_distill.pipelines.runs import warn
 from nlp_distill.pipelines.suite import Suite
 from nlp_distill.processes import is_main_process
 from nlp_distill.results import collect_versions, describe_selection, merge_seeds
@@ -94,7 +94,7 @@ def finish(
         **described,
     }
     for name, block in results["tasks"].items():
-        warn_of_collapse({f"{arm} of {name}": entry for arm, entry in block["models"].items()})
+        warn({f"{arm} of {name}": entry for arm, entry in block["models"].items()})
     announce(f"wrote {output / 'results.json'}")
     write_multitask_results(output, results)
     return results | {"runs": arms}

@@ -9,12 +9,15 @@ from nlp_distill.processes import is_main_process
 from nlp_distill.results import (
     collect_versions,
     compute_retention,
-    describe_collapse,
+    is_still_rising,
+    list_warnings,
     merge_seeds,
     write_results,
 )
 from nlp_distill.stages import announce
 from nlp_distill.tasks import TaskData
+
+BASELINE = "student_without_teacher"  # the arm
 
 
 def train_at_best_rate(
@@ -57,9 +60,9 @@ def count_seconds(run: Mapping[str, Any]) -> float:
     return run["training"]["seconds"] + run.get("seconds_before", 0.0)
 
 
-def warn_of_collapse(entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say which models answer every test row alike: they learnt nothing, whatever their score."""
-    for text in describe_collapse(entries):
+def warn(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say what a reader of the scores must know."""
+    for text in list_warnings(entries):
         announce(f"WARNING: {text}")
 
 
@@ -88,6 +91,8 @@ def write_run(
     """
     models = {"teacher": dict(teacher_entry)}
     models |= {arm: merge_seeds([run["entry"] for run in runs[arm]]) for arm in runs}
+    if BASELINE in runs and all(is_still_rising(run["training"]) for run in runs[BASELINE]):
+        models[BASELINE]["still_rising"] = True
     tuning = {arm: runs[arm][0]["tuning"] for arm in runs if "tuning" in runs[arm][0]}
     results = {
         "task": data.task.name,
@@ -108,7 +113,7 @@ def write_run(
         "versions": collect_versions(),
         **parts,
     }
-    warn_of_collapse(models)
+    warn(models)
     if is_main_process():
         write_results(output, results)
         write_cards(results, [run["entry"] for run in runs["student"]])

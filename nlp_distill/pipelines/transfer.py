@@ -87,22 +87,25 @@ def make_transfer_set(
             show_progress=True,
         )
         counted = summary.to_dict()
-        rows, leaked = counted.pop("rows_out"), count_leaks(path, data)
-        warnings = [summary.warning] if summary.warning else []
-        if leaked:
-            warnings.append(
-                f"{leaked:,} of {rows:,} rows of the transfer set are texts of the validation or test split (as lower-"
-                "cased words); scores on these say less. They are kept, with the teacher's labels only"
-            )
-        found = {"leaked_rows": leaked, "warnings": warnings}
-        return {"rows": rows, "sha256": hash_file(path), **counted, **found}
+        counted = {"rows": counted.pop("rows_out"), "sha256": hash_file(path)} | counted
+        said = [summary.warning] if summary.warning else []
+        return counted | {"leaked_rows": count_leaks(path, data), "warnings": said, "held_out": held_out}
 
+    held_out = {name: prints[name] for name in prints if name not in list_sources(data)}
     asked = settings.describe() | settings.hash_sources()
     inputs = {"settings": asked, "data": {name: prints[name] for name in list_sources(data)}}
     made = run_stage("building the transfer set", output / "transfer_set", inputs, build, overwrite)
-    for warning in made.get("warnings", ()):
+    if made.pop("held_out", held_out) != held_out:  # the same transfer set beside other rows to be scored on
+        made["leaked_rows"] = count_leaks(path, data)
+    said = list(made.get("warnings", ()))
+    if made.get("leaked_rows") and not any("validation or test split" in text for text in said):
+        said.append(
+            f"{made['leaked_rows']:,} of {made['rows']:,} rows of the transfer set are texts of the validation or test "
+            "split (as lower-cased words); scores on these say less. They are kept, with the teacher's labels only"
+        )
+    for warning in said:
         announce(f"WARNING: {warning}")
-    return made
+    return made | {"warnings": said}
 
 
 def count_leaks(path: Path, data: TaskData) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nlp_distill.report import svg
 from nlp_distill.report.collect import Details, Example, Run, name_model
-from nlp_distill.results import describe_collapse, describe_cut_words, name_unit, say_ratio, show_agreement
+from nlp_distill.results import describe_cut_words, list_warnings, name_unit, say_ratio, show_agreement
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6068; --page: #fff; --card: #f6f7f9; --line: #d9dce1;
@@ -79,7 +79,7 @@ def say_headline(results: Mapping[str, Any]) -> str:
             f"One text at a time it is <b>{say_ratio(median['teacher'] / median['student'], 'faster', 'slower')}</b> "
             f"({median['teacher']:.1f} ms and {median['student']:.1f} ms on {results['speed']['threads']} thread(s))."
         )
-    said += [f"<b>{escape(text)}</b>" for text in describe_collapse(models)]
+    said += [f"<b>{escape(text)}</b>" for text in list_warnings(models)]
     if results.get("gap_closed") is not None:
         said.append(
             f"Distillation closes <b>{results['gap_closed']:.0%}</b> of the gap between the same student trained "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from data_augment.errors import InputError
 
 _INTEGER = re.compile(r"[+-]?\d{1,100}")  # Python refuses to read integers of thousands of digits
-_MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})  # what tables have in place of a number
+# What tables have in place of a number, or where a division went wrong.
+_MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "inf", "infinity"})
+_LARGEST = 3.4e38  # float32 holds no larger number
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MAX_CLASSES = 10_000  # more are no classes but ids, texts, or the numbers of a regression
 SHOWN = 8  # labels in a message
@@ -64,8 +65,8 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
     """
     text = _as_text(value)
     if not labels:
-        if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
-            raise InputError(f"has the label {text!r}; a regression needs a number")
+        if not _NUMBER.fullmatch(text) or not abs(float(text)) < _LARGEST:
+            raise InputError(f"has the label {text!r}; a regression needs a number that float32 holds")
         return float(text)
     if text in labels:
         return labels.index(text)
@@ -76,13 +77,17 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
         # Numbers index names; where the names are numbers themselves, another number is a mistake.
         if 0 <= number < len(labels) and not all(_INTEGER.fullmatch(name) for name in labels):
             return number
+    if _NUMBER.fullmatch(text) and float(text).is_integer() and str(int(float(text))) in labels:
+        return labels.index(
+            str(int(float(text)))
+        )  # 1.0: what a table makes of 1 where another row has no label
     more = f", ... ({len(labels):,} in all)" if len(labels) > SHOWN else ""
     raise InputError(f"has the label {text!r}; the task's labels are {', '.join(labels[:SHOWN])}{more}")
 
 
 def _drop_missing(distinct: set[str]) -> set[str]:
     """Without what stands for a missing number, where all other values are numbers."""
-    present = {text for text in distinct if text.lower() not in _MISSING}
+    present = {text for text in distinct if text.lower().lstrip("+-") not in _MISSING}
     return present if present and all(_NUMBER.fullmatch(text) for text in present) else distinct
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_augment import InputError, open_writer, read_rows
+from data_augment.writers import INFERENCE_ROWS
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 ROWS = [
@@ -280,6 +281,23 @@ def test_parquet_rows_of_two_types_are_refused(tmp_path: Path) -> None:
         open_writer(tmp_path / "rows.parquet", ["label"]) as writer,
     ):
         writer.write([{"label": 1}, {"label": "one"}])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [
+        (1, 1.5, "'v' has 1.5, and whole numbers before"),
+        ({"a": 1}, {"a": 1, "b": 2}, "another structure"),
+        ({"a": 1}, {"b": 2}, "another structure"),
+        ([1], [1.5], "another structure"),
+        ([1.0], [True], "one type a column"),
+    ],
+)
+def test_parquet_changes_no_value_of_later_rows(tmp_path: Path, first, last, message: str) -> None:
+    rows = [{"v": first}] * INFERENCE_ROWS + [{"v": last}]
+    with pytest.raises(InputError, match=message), open_writer(tmp_path / "w.parquet", ["v"]) as writer:
+        writer.write(rows)
+    assert not (tmp_path / "w.parquet").exists()
 
 
 def test_null_is_empty_in_cells_and_null_in_jsonl(tmp_path: Path) -> None:

@@ -9,6 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
 from data_augment.errors import InputError
 from nlp_distill import labelling
@@ -22,6 +26,7 @@ from nlp_distill.labelling import (
     label_file,
     summarise,
 )
+from nlp_distill.processes import choose_device
 from nlp_distill.teachers import Teacher
 
 LABELS = ("negative", "neutral", "positive")
@@ -170,6 +175,58 @@ def test_a_column_of_mixed_kinds_is_refused_before_the_teacher_runs(
     assert counts == []
 
 
+def test_numbers_and_keys_of_later_shards_come_back_as_they_were(tmp_path, rows, teacher, tokenizer):
+    """The first row of the second shard lacks the column, and a row behind it has no whole number."""
+    changed = [row | {"stars": number} for number, row in enumerate(rows)]
+    del changed[10]["stars"]
+    changed[11]["stars"] = 1.5
+    source, output = write(tmp_path / "rows.jsonl", changed), tmp_path / "labelled.parquet"
+    label_file(source, output, [(teacher, tokenizer)], ["text"], 64)
+    assert pq.read_table(output)["stars"].to_pylist() == [row.get("stars") for row in changed]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [
+        ({"a": 1}, {"b": 2}, "another structure"),
+        ([1.5], [True], "mixes kinds|another structure"),
+        (1, 10**30, "too large for 64 bits"),
+        (1.5, 2**53 + 1, "mixes kinds"),
+    ],
+)
+def test_what_no_type_holds_unchanged_is_refused_before_the_teacher_runs(
+    first, last, message, tmp_path, rows, teacher, tokenizer, monkeypatch
+):
+    changed = [row | {"x": last if number == 34 else first} for number, row in enumerate(rows)]
+    source, counts = write(tmp_path / "rows.jsonl", changed), count_rows(teacher, monkeypatch)
+    with pytest.raises(InputError, match=message):
+        label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
+    assert counts == []
+
+
+def test_masked_words_are_masked_ones_for_a_tokenizer_with_another_mask(tmp_path, make_bert):
+    vocabulary = {
+        piece: i for i, piece in enumerate(("<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "film", "."))
+    }
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    names = {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    model = make_bert(labels=LABELS, vocab_size=len(tokenizer)).eval()
+    texts = ["a [MASK] .", "[MASK]", "a [MASK]. [mask]"]  # the last has no masked word
+    source = write(tmp_path / "rows.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(texts)])
+    output = tmp_path / "labelled.parquet"
+    label_file(source, output, [(model, tokenizer)], ["text"], 64)
+    pieces = [["a", "<mask>", "."], ["<mask>"], ["a", "<unk>", "<unk>"]]
+    for number, names in enumerate(pieces):
+        ids = torch.tensor([[vocabulary[name] for name in names]])
+        with torch.no_grad():
+            expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+        np.testing.assert_allclose(read_logits(output)[str(number)], expected, atol=1e-5)
+    assert read_fingerprint(output)["teachers"][0]["mask"] == "<mask>"
+    assert pq.read_table(output)["text"].to_pylist() == texts  # students read the words as they were
+
+
 def test_logits_are_replaced_where_the_input_has_some(tmp_path, rows, teacher, tokenizer):
     source = write(tmp_path / "rows.parquet", [row | {"teacher_logits": [9.0]} for row in rows])
     output = tmp_path / "labelled.parquet"
@@ -192,6 +249,23 @@ def test_several_teachers_give_one_row_of_logits_each_in_the_first_ones_label_or
         {key: value[1] for key, value in found.items()}, {k: v[::-1] for k, v in expected_second.items()}
     )
     assert pq.read_schema(output).field("teacher_logits").type == pa.list_(pa.list_(pa.float32()))
+    loaded = load_labelled(output, LABELS[::-1])  # for a task whose labels stand as the second teacher's
+    np.testing.assert_allclose(
+        loaded["teacher_logits"].to_pylist()[0][0], expected_first["row-0"][::-1], 1e-4
+    )
+
+
+def test_teachers_without_names_follow_the_first_that_has_some(
+    tmp_path, source, rows, teacher, tokenizer, make_bert
+):
+    anonymous = make_bert(1, ("LABEL_0", "LABEL_1", "LABEL_2")).eval()
+    turned = make_bert(2, LABELS[::-1]).eval()
+    output = tmp_path / "labelled.parquet"
+    label_file(source, output, [(model, tokenizer) for model in (anonymous, turned, teacher)], ["text"], 64)
+    assert read_fingerprint(output)["labels"] == list(LABELS[::-1])
+    found = np.array(load_labelled(output, LABELS)["teacher_logits"].to_pylist()[0])
+    expected = [plain_logits(model, tokenizer, rows[:1])["row-0"] for model in (anonymous, turned, teacher)]
+    np.testing.assert_allclose(found, [expected[0][::-1], expected[1][::-1], expected[2]], rtol=1e-4)
 
 
 def test_a_regression_teacher_gives_one_number_a_row(tmp_path, source, rows, tokenizer, make_bert):
@@ -228,6 +302,33 @@ def test_a_file_that_changes_while_it_is_labelled_is_refused(
     with pytest.raises(InputError, match="changed while it was being labelled"):
         label_file(source, tmp_path / "labelled.parquet", [(teacher, tokenizer)], ["text"], 64)
     assert not (tmp_path / "labelled.parquet").exists()
+
+
+def test_models_answer_on_the_accelerator_and_are_back_where_they_were(teacher, tokenizer, rows, monkeypatch):
+    """There is none here: where the models are sent is seen, and they stay."""
+    sent = []
+    monkeypatch.setattr("nlp_distill.teachers.choose_device", lambda: torch.device("cuda", 1))
+    monkeypatch.setattr(type(teacher), "to", lambda model, device: sent.append(str(device)))
+    encoded = encode_rows(rows, tokenizer, ["text"], 64)
+    compute_logits(Teacher([teacher, teacher]), encoded, DistillationCollator(tokenizer))
+    assert sent == ["cuda:1", "cuda:1", "cpu", "cpu"]
+    sent.clear()
+    with pytest.raises(ZeroDivisionError), Teacher(teacher).on_accelerator():
+        _ = 1 / 0
+    assert sent == ["cuda:1", "cpu"]
+
+
+def test_the_device_is_this_processs_accelerator_unless_the_cpu_is_asked_for(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 3)
+    assert choose_device() == torch.device("cuda", 3)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert choose_device() == torch.device("cpu")
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert choose_device() == torch.device("cpu")
 
 
 def test_computed_logits_come_in_row_order_and_padding_is_counted(teacher, tokenizer, rows):

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlp_distill.evaluation import describe_scores
-from nlp_distill.pipelines.runs import warn_of_collapse
-from nlp_distill.results import merge_seeds
+from nlp_distill.pipelines.runs import warn
+from nlp_distill.results import is_still_rising, list_warnings, merge_seeds
 from nlp_distill.tasks import Task
 
 TASK = Task("mine", "text", None, ("negative", "positive"), ("accuracy",))
@@ -30,10 +30,27 @@ def test_a_regression_that_gives_one_value_has_collapsed() -> None:
     assert describe_scores(VALUES, np.full((3, 1), 2.5), [1.0, 2.0, 3.0])["collapsed_to"] == 2.5
 
 
+@pytest.mark.parametrize(
+    ("scores", "rising"),
+    [([0.5, 0.6], True), ([0.5, 0.6, 0.6], False), ([0.7, 0.6], False), ([0.6], False), ([], False)],
+)
+def test_a_training_whose_last_evaluation_is_the_best_is_still_rising(scores, rising) -> None:
+    history = [{"step": step, "eval_score": score} for step, score in enumerate(scores)]
+    assert is_still_rising({"history": history}) is rising
+
+
+def test_a_comparison_with_a_baseline_that_still_rises_is_no_measure(tmp_path) -> None:
+    models = {"teacher": {"score": 0.9}, "student_without_teacher": {"score": 0.6, "still_rising": True}}
+    (said,) = list_warnings(models)
+    assert said.startswith("Student, without the teacher was best on validation after its last epoch")
+    del models["student_without_teacher"]["still_rising"]
+    assert list_warnings(models) == []
+
+
 def test_one_collapsed_seed_is_enough_to_be_warned(capsys) -> None:
     run = {"score": 0.5, "metrics": {"accuracy": 0.5}}
     merged = merge_seeds([run, run | {"collapsed_to": "positive"}])
-    warn_of_collapse({"teacher": run, "student_without_teacher": merged})
+    warn({"teacher": run, "student_without_teacher": merged})
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
     assert "WARNING: Student, without the teacher answers 'positive' to every test row" in error[0]
@@ -87,6 +104,11 @@ def test_variants_that_hit_upon_a_held_out_text_are_counted_and_said(
     assert warning in capsys.readouterr().err
     assert distill(tmp_path / "run", *options) == 0  # a reused stage still says it
     assert warning in capsys.readouterr().err
+    # Other test rows: the same transfer set, of which other rows are leaked, or none.
+    (tmp_path / "test.csv").write_text("text,label\nanother film,positive\nbad,negative\n")
+    assert distill(tmp_path / "run", *options, "--overwrite") == 0
+    said = capsys.readouterr().err
+    assert warning not in said and "reusing" in said
 
 
 def test_a_transfer_set_of_duplicates_is_said_to_be_one(distill, tmp_path, capsys) -> None:

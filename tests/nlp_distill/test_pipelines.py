@@ -13,6 +13,7 @@ from nlp_distill.commands.bilstm import configure_bilstm
 from nlp_distill.objectives import HardLabels, LogitRegression
 from nlp_distill.pipelines import bilstm, demo, finetune, transfer
 from nlp_distill.pipelines.bilstm_config import (
+    TRAINING,
     BiLSTMShape,
     CNNShape,
     TransferSetConfig,
@@ -330,6 +331,28 @@ def test_options_left_out_change_nothing() -> None:
 )
 def test_embedding_options_choose_the_word_vectors(given: dict, vectors) -> None:
     assert configure_bilstm(WordStudentDistillation(), Options(**given)).word_vectors == vectors
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "adadelta", "rate"),
+    [
+        (WordStudentDistillation(), {"optimizer": "adamw"}, False, 2e-3),
+        (WordStudentDistillation(), {"training": {"optim": "sgd"}}, False, 2e-3),
+        (WordStudentDistillation(), {"training": {"optim": "sgd", "learning_rate": 0.1}}, False, 0.1),
+        (WordStudentDistillation(), {"optimizer": "adamw", "training": {"learning_rate": 1e-3}}, False, 1e-3),
+        (WordStudentDistillation(), {"optimizer": "adadelta"}, True, 1.0),
+        (demo.plan_demo(False).distillation, {"optimizer": "adadelta"}, True, 1.0),
+    ],
+)
+def test_a_rate_goes_with_its_optimiser(config, given, adadelta, rate) -> None:
+    configured = configure_bilstm(config, Options(**given))
+    assert configured.adadelta is adadelta
+    assert {**TRAINING, **configured.training}["learning_rate"] == rate
+
+
+def test_an_optimiser_that_adadelta_would_replace_is_refused() -> None:
+    with pytest.raises(InputError, match="optim is sgd, which has no effect on Adadelta"):
+        configure_bilstm(WordStudentDistillation(), Options(optimizer="adadelta", training={"optim": "sgd"}))
 
 
 # ---- the embedded default -------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 from nlp_distill.results import (
     collect_versions,
     compute_retention,
-    describe_collapse,
     describe_command,
+    list_warnings,
     merge_seeds,
     publish_result,
     render_model_table,
@@ -218,7 +218,7 @@ def test_a_student_that_learnt_nothing_closes_no_gap_and_the_page_says_so():
     assert compute_retention(models)["gap_closed"] == pytest.approx(0.75)
     models["student_without_teacher"]["collapsed_to"] = "positive"
     assert compute_retention(models) == {"retention": pytest.approx(0.8 / 0.9), "gap_closed": None}
-    assert describe_collapse(models) == [
+    assert list_warnings(models) == [
         "Student, without the teacher answers 'positive' to every test row: it learnt nothing, whatever its score; "
         "give it more epochs, or another learning rate."
     ]

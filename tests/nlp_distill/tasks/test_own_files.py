@@ -93,6 +93,7 @@ def test_a_class_label_of_minus_one_is_no_label(tmp_path):
         (["0.5", "n/a", "1.5"], ()),
         ([0, 1, float("nan")], ("0", "1")),
         (["1", "NULL", "2"], ("1", "2")),
+        (["0.5", "inf", "-Infinity", "1.5"], ()),
         (["good", "n/a", "bad"], ("bad", "good", "n/a")),
         (["0", "n/a", "x"], ("0", "n/a", "x")),
     ],
@@ -116,6 +117,8 @@ def test_a_single_label_is_no_task(values):
         ("0", ("a", "b"), 0),
         (1, ("1", "2", "3"), 0),
         ("03", ("1", "2", "3"), 2),
+        (1.0, ("0", "1"), 1),
+        ("2.0", ("1", "2", "3"), 1),
         ("2.5", (), 2.5),
         (-3, (), -3.0),
     ],
@@ -134,6 +137,11 @@ def test_a_label_becomes_its_index_or_number(value, labels, expected):
         (1.0, ("a", "b")),
         ("x", ()),
         ("1e400", ()),
+        (1e39, ()),
+        ("-inf", ()),
+        (1.5, ("1", "2")),
+        (4.0, ("1", "2")),
+        ("1e400", ("1", "2")),
     ],
 )
 def test_a_label_outside_the_task_is_refused(value, labels):
