@@ -4,7 +4,10 @@ Times run from text to probabilities, tokenisation included. The models take tur
 that their ratios hold on a machine that is busy with other things too.
 """
 
+import hashlib
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -165,6 +168,15 @@ model = model.for_task(sys.argv[3])
 {ANSWER}"""
 
 
+def describe_processor() -> list[Any]:
+    """What times depend on of the machine: the kind of processor, its cores, and where Linux says so what it can do."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text(errors="replace").splitlines() if known.is_file() else []
+    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+    return [platform.machine(), platform.processor(), os.cpu_count(), digest]
+
+
 def measure_size(folder: str) -> float:
     """Megabytes of a model's weights on disk, of an ONNX model in two files (more than 2 GiB) those of both."""
     path = Path(folder)
@@ -208,7 +220,7 @@ def benchmark(
             "name": subject.name,
             "kind": subject.kind,
             "mb": find_size(subject),
-            **measure_alone(subject.name, make_text(subjects[0], lengths[0], is_pair), task),
+            **measure_alone(subject.name, make_text(subjects, lengths[0], is_pair), task),
             "latency": [],
             "throughput": [],
         }
@@ -218,7 +230,7 @@ def benchmark(
     cases = [(count, length) for count in threads for length in lengths]
     with tqdm(cases, desc="measuring", unit=" cases") as progress:
         for count, length in progress:
-            text = make_text(subjects[0], length, is_pair)
+            text = make_text(subjects, length, is_pair)
             for model, found in zip(models, measure_latency(subjects, [text], count, repeats), strict=True):
                 model["latency"].append({"threads": count, "tokens": length, **found})
             for model, subject in zip(models, subjects, strict=True):

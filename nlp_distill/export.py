@@ -6,8 +6,8 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from importlib import import_module
+from contextlib import contextmanager, nullcontext
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from nlp_distill.teachers import read_labels
 FORMATS = ("onnx", "exported-program")
 QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
 OPSETS = range(18, 24)
+EXPORTER = (
+    2  # one more whenever the same model is written otherwise, so that finished exports are not taken for new
+)
 OPSET = 20  # the first with GELU as one operator
 PROGRAM = "model.pt2"
 CALIBRATION_ROWS = 200
@@ -72,8 +75,8 @@ def export_model(
         opset: version of the ONNX operators.
 
     Raises:
-        InputError: for an unknown form or quantisation, a tokenizer that is not fast, packages that are missing, or
-            quantisation without what it needs.
+        InputError: for an unknown form or quantisation, a tokenizer that is not fast or cannot pad, packages that are
+            missing, or quantisation without what it needs.
     """
     check_choice("format", form, FORMATS)
     check_choice("quantize", quantize, QUANTISATIONS)
@@ -88,6 +91,11 @@ def export_model(
         raise InputError(
             f"{type(tokenizer).__name__} is no fast tokenizer, and tokenizer.json can hold no other"
         )
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"{type(tokenizer).__name__} has no padding token, which a batch of texts needs; set its pad_token and the "
+            "config's pad_token_id, and save both"
+        )
     names = list_inputs(model, tokenizer)
     wrapped = LogitsOnly(model.eval(), names)
     example = make_example(names, tokenizer)
@@ -100,7 +108,8 @@ def export_model(
         with fused_attention(model) if quantize != "none" else nullcontext():
             write_onnx(wrapped, example, names, shapes, path, opset)
         if quantize != "none":
-            quantise(path, quantize, calibrate(calibration, tokenizer, names, max_length))
+            rows = calibrate(calibration, tokenizer, names, max_length)
+            quantise(path, quantize, rows, of_words=isinstance(model, WordStudent))
         shutil.copy2(runtime.__file__, folder / "runtime.py")
     else:
         program = torch.export.export(wrapped, example, dynamic_shapes=shapes)
@@ -118,6 +127,15 @@ def export_model(
         "quantize": quantize,
     }
     (folder / runtime.SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def describe_exporter() -> dict[str, Any]:
+    """What an exported file depends on beside the model and the settings."""
+    try:
+        found = metadata.version("onnxruntime")
+    except metadata.PackageNotFoundError:
+        found = None  # torch.export needs none
+    return {"exporter": EXPORTER, "onnxruntime": found}
 
 
 def list_inputs(model: PreTrainedModel, tokenizer: Any) -> list[str]:
@@ -150,8 +168,8 @@ def write_onnx(
     opset: int,
 ) -> None:
     """Export with any batch size and any length."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that nobody asked about
-    with warnings.catch_warnings():
+    # It tells of operators that nobody asked about.
+    with quiet("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             wrapped,
@@ -168,8 +186,17 @@ def write_onnx(
     program.save(str(path), external_data=False)
 
 
-def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]]) -> None:
+def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]], *, of_words: bool) -> None:
     """Replace a model by its int8 form, in place.
+
+    Args:
+        path: of the model.
+        kind: ``int8-dynamic`` or ``int8-static``.
+        rows: inputs that the range of activations is seen on, for ``int8-static``.
+        of_words: whether it is a BiLSTM or a CNN. Their weights get 7 bits: of 8 the sum of two products does not fit
+            into the 16 bits that x86 processors without VNNI have for it, and is cut; a BERT's hardly ever are so
+            large. Their embeddings and LSTM stay dynamic in ``int8-static``, which has no form for an LSTM, and reads
+            embeddings by turning the whole matrix back into floats for every answer.
 
     Raises:
         InputError: for a model of more than 2 GiB, which the exporter writes in two files.
@@ -185,15 +212,37 @@ def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]]) -> No
         def get_next(self):
             return next(rows, None)
 
-    prepared, written = path.with_suffix(".prepared.onnx"), path.with_suffix(".int8.onnx")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser's advice is for its own authors
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    if kind == "int8-dynamic":
-        quantize_dynamic(str(prepared), str(written), weight_type=QuantType.QInt8, per_channel=True)
-    else:
-        quantize_static(str(prepared), str(written), Reader(), weight_type=QuantType.QInt8, per_channel=True)
+    settings: dict[str, Any] = {
+        "weight_type": QuantType.QInt8,
+        "per_channel": True,
+        "reduce_range": of_words,
+    }
+    prepared, partly, written = (path.with_suffix(f".{name}.onnx") for name in ("prepared", "partly", "int8"))
+    with quiet(""):  # the quantiser's advice, which it gives by the root logger, is for its own authors
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        if kind == "int8-dynamic":
+            quantize_dynamic(str(prepared), str(written), **settings)
+        elif of_words:
+            quantize_dynamic(str(prepared), str(partly), op_types_to_quantize=["Gather", "LSTM"], **settings)
+            others = ["MatMul", "Gemm", "Conv"]
+            quantize_static(str(partly), str(written), Reader(), op_types_to_quantize=others, **settings)
+        else:
+            quantize_static(str(prepared), str(written), Reader(), **settings)
     prepared.unlink()
+    partly.unlink(missing_ok=True)
     written.replace(path)
+
+
+@contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Only errors of a logger, for a while; "" is the root's."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def calibrate(

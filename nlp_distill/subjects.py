@@ -144,16 +144,19 @@ def open_subject(folder: str, max_length: int = 128, task: str | None = None) ->
     return TorchSubject(folder, max_length, task)
 
 
-def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
-    """A text, or a pair of texts, of so many tokens, special ones included, of whole words of the model's vocabulary.
+def make_text(subjects: Sequence[Subject], tokens: int, is_pair: bool = False) -> Text:
+    """A text, or a pair of texts, of so many tokens of the first model, special ones included, of whole words.
+
+    The words stand in every model's vocabulary where there are such words, because a model with fewer word pieces
+    would cut other words up and read a longer text than the rest.
 
     Raises:
         InputError: for too few tokens to hold a word each.
     """
-    tokenizer = subject.tokenizer
-    # Byte-level and SentencePiece vocabularies have the space before a word in its first piece.
-    pieces = {piece.lstrip("Ġ▁") for piece in tokenizer.get_vocab()}
-    letters = sorted(piece for piece in pieces if piece.isalpha())
+    subject, tokenizer = subjects[0], subjects[0].tokenizer
+    known = [read_words(other.tokenizer) for other in subjects]
+    pieces = set.intersection(*known) or known[0]
+    letters = sorted(pieces)
     words = [piece for piece in letters if len(piece) > 2] or letters
     words = [words[(7 * number) % len(words)] for number in range(len(words))]
     special = tokenizer.num_special_tokens_to_add(is_pair)
@@ -169,6 +172,12 @@ def make_text(subject: Subject, tokens: int, is_pair: bool = False) -> Text:
             f"the vocabulary of {subject.name} has no words to make a text of; measure a model that reads words first"
         )
     return (texts[0], texts[1]) if is_pair else texts[0]
+
+
+def read_words(tokenizer: Any) -> set[str]:
+    """The pieces of a vocabulary that are made of letters alone, and may stand for a word."""
+    # Byte-level and SentencePiece vocabularies have the space before a word in its first piece.
+    return {word for piece in tokenizer.get_vocab() if (word := piece.lstrip("Ġ▁")).isalpha()}
 
 
 def fill_words(tokenizer: Any, words: Sequence[str], room: int) -> str:

@@ -18,6 +18,7 @@ transformers.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,7 @@ from nlp_distill.metrics import agreement, compute_metrics
 from nlp_distill.models import count_positions, load_classifier, load_pretrained
 from nlp_distill.results import collect_versions, drop_place
 from nlp_distill.stages import announce, make_folder, run_stage, write_json, write_whole
-from nlp_distill.subjects import OnnxSubject, Subject, Text, TorchSubject
+from nlp_distill.subjects import OnnxSubject, Subject, Text, TorchSubject, open_subject
 from nlp_distill.tasks import TaskData, load_task
 from nlp_distill.teachers import match_labels, read_labels
 
@@ -230,7 +231,10 @@ def open_candidates(
         if is_spacy:
             yield open_spacy(name, path, data)
         elif is_exported:
-            yield open_exported(name, "onnx", path, {})
+            subject = open_subject(str(path), min(options.tokens, options.max_length))
+            quantized = json.loads((path / runtime.SETTINGS).read_text(encoding="utf-8"))["quantize"]
+            kind = next((kind for kind, form in RUNTIMES.items() if form == quantized), quantized)
+            yield describe_exported(name, kind, path, subject, {})
         else:
             chosen = [
                 kind for kind in RUNTIMES if kind in options.runtimes or (position == 0 and kind == "torch")
@@ -253,7 +257,7 @@ def open_saved(
         else:
             folder = Path(options.work) / "exports" / f"{name}-{kind}"
             parity = export(model, path, folder, RUNTIMES[kind] or "none", length, data)
-            yield open_exported(name, kind, folder, parity)
+            yield describe_exported(name, kind, folder, OnnxSubject(folder), parity)
 
 
 def export(
@@ -292,9 +296,10 @@ def export(
     return run_stage(f"exporting {path} ({quantize})", folder, inputs, build, overwrite=True)
 
 
-def open_exported(name: str, kind: str, folder: Path, parity: dict[str, Any]) -> Candidate:
+def describe_exported(
+    name: str, kind: str, folder: Path, subject: OnnxSubject, parity: dict[str, Any]
+) -> Candidate:
     """An exported model under onnxruntime."""
-    subject = OnnxSubject(folder)
     details = {"parity": parity} if parity else {}
     return Candidate(name, kind, subject, tuple(subject.classifier.labels), measure_files(folder), details)
 
@@ -433,12 +438,17 @@ def compare(
 
 
 def predict(candidate: Candidate, texts: Sequence[Text], data: TaskData) -> np.ndarray:
-    """Probabilities (texts, classes) in the order of the task's labels; texts of similar length go together."""
+    """Probabilities (texts, classes) in the order of the task's labels.
+
+    Texts of similar length go together, but one by one where the model is exported, as it is timed and will be asked:
+    in int8 the rows of a batch share the range of their activations, and come out differently.
+    """
+    batch = 1 if isinstance(candidate.subject, OnnxSubject) else BATCH
     order = sorted(range(len(texts)), key=lambda index: len(peers.join(texts[index])))
     found = np.empty((len(texts), data.task.num_labels))
     columns = match_labels(data.task.labels, candidate.labels)
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
         answers = candidate.subject.answer([texts[index] for index in chosen])
         found[chosen] = answers if columns is None else answers[:, columns]
     return found

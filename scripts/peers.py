@@ -26,8 +26,8 @@ from nlp_distill.subjects import Text
 
 TFIDF_FILES = ("model.npz", "vocabularies.json")  # no pickle, which would run whatever it holds
 FASTTEXT_MODELS = {"fp32": "model.bin", "quantised": "model.ftz"}
-REGULARISATION = (0.3, 1.0, 3.0, 10.0, 30.0)  # C of the logistic regression
-FASTTEXT_GRID = {"lr": (0.1, 0.5), "wordNgrams": (1, 2), "epoch": (5, 25)}
+REGULARISATION = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # C of the logistic regression
+FASTTEXT_GRID = {"lr": (0.1, 0.5), "wordNgrams": (1, 2, 3), "epoch": (5, 25)}
 FASTTEXT_BUCKET = 200_000  # hashed n-grams; the default of two million makes a model of 800 MB
 FASTTEXT_CENTROIDS = 256  # that quantisation learns, from as many words at least
 WORDS = re.compile(r"\w+|[^\w\s]")

@@ -11,7 +11,7 @@ from data_augment.errors import InputError
 from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 from nlp_distill.processes import is_main_process
-from nlp_distill.stages import make_folder, run_stage, write_json, write_whole
+from nlp_distill.stages import announce, make_folder, run_stage, write_json, write_whole
 
 PARITY_ROWS = 1000
 MODEL_CARD = "MODEL_CARD.md"
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from transformers import AutoTokenizer
 
-    from nlp_distill.export import export_model, list_inputs, measure_parity
+    from nlp_distill.export import describe_exporter, export_model, list_inputs, measure_parity
     from nlp_distill.hashes import describe_architecture, hash_tokenizer, hash_weights
     from nlp_distill.models import (
         check_max_length,
@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> None:
         load_tagger,
         reads_pairs,
     )
+    from nlp_distill.students import WordStudent
     from nlp_distill.training import MIN_LENGTH
 
     code = {"trust_remote_code": options.trust_remote_code}
@@ -86,7 +87,13 @@ def run(options: argparse.Namespace) -> None:
         "reads": list_inputs(model, tokenizer),
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "is_pair": is_pair,
+        **describe_exporter(),
     }
+    if options.quantize == "int8-static" and not isinstance(model, WordStudent):
+        announce(
+            "WARNING: of a transformer onnxruntime makes an int8-static model that is slower than fp32; "
+            "`nlp-distill benchmark` says how much, and int8-dynamic is faster than both"
+        )
     result = run_stage(f"exporting {options.student}", output, inputs, build, options.overwrite)
     if is_main_process():
         write_json(output / "parity.json", result)

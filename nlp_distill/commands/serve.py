@@ -101,8 +101,14 @@ def export_for_now(name: str, folder: Path, trust_remote_code: bool) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     from nlp_distill.export import export_model
-    from nlp_distill.models import check_vocabulary, count_positions, load_classifier, load_pretrained
-    from nlp_distill.students import MultiTaskConfig, WordStudent
+    from nlp_distill.models import (
+        check_vocabulary,
+        count_positions,
+        load_classifier,
+        load_pretrained,
+        reads_pairs,
+    )
+    from nlp_distill.students import MultiTaskConfig
 
     code: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     config = load_pretrained(AutoConfig, name, **code)
@@ -116,8 +122,7 @@ def export_for_now(name: str, folder: Path, trust_remote_code: bool) -> None:
     tokenizer = load_pretrained(AutoTokenizer, name, **code)
     check_vocabulary(model, tokenizer)
     length = min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
-    is_pair = model.config.pair if isinstance(model, WordStudent) else None
-    export_model(model, tokenizer, folder, max_length=length, is_pair=is_pair)
+    export_model(model, tokenizer, folder, max_length=length, is_pair=reads_pairs(name, **code))
 
 
 @contextmanager

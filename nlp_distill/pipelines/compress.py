@@ -45,7 +45,7 @@ from nlp_distill.compression.rebuild import check_kind
 from nlp_distill.compression.vocabulary import trim_model
 from nlp_distill.encoding import EncodedRows, encode_rows
 from nlp_distill.evaluation import save_logits
-from nlp_distill.export import OPSET, check_onnx, export_model
+from nlp_distill.export import OPSET, check_onnx, describe_exporter, export_model
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.labelled_files import load_labelled
 from nlp_distill.models import check_max_length, count_positions, load_classifier, load_pretrained
@@ -296,7 +296,11 @@ class _Steps:
             sizes = describe_sizes(model, path, weights=folder / MODEL)
             return {"detail": self.config.quantize, **scores, **sizes, "path": str(folder)}
 
-        inputs = {"quantize": self.config.quantize, **self._describe(model, tokenizer)}
+        inputs = {
+            "quantize": self.config.quantize,
+            **self._describe(model, tokenizer),
+            **describe_exporter(),
+        }
         return run_stage("exporting the last model", self.output / "exported", inputs, build, self.overwrite)
 
     # ---- parts --------------------------------------------------------------------------------------------------

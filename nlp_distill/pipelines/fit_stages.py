@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from nlp_distill.benchmark import measure_latency, measure_size
+from nlp_distill.benchmark import describe_processor, measure_latency, measure_size
 from nlp_distill.evaluation import describe_size, load_logits
+from nlp_distill.export import describe_exporter
 from nlp_distill.hashes import hash_file
 from nlp_distill.models import load_classifier, load_pretrained
 from nlp_distill.pipelines.bilstm import build_student, distill_bilstm
@@ -128,7 +127,7 @@ class FitStages:
             "conditions": asdict(self.conditions),
             "text": text,
             "torch": collect_versions().get("torch"),
-            "machine": [platform.machine(), os.cpu_count()],
+            "machine": describe_processor(),
         }
         # A folder for each set of candidates and conditions, because times of different runs do not compare.
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
@@ -282,6 +281,7 @@ class FitStages:
             "labels": list(self.data.task.labels),
             "teacher": self.teacher_print,
             "data": {split: self.prints[split] for split in sources},
+            **describe_exporter(),
         }
 
     def _describe_distilled(self, name: str) -> dict[str, Any]:
@@ -315,4 +315,5 @@ class FitStages:
             "runtime": self.conditions.runtime,
             "max_length": self.max_length,
             "data": {split: self.prints[split] for split in ("validation", "test")},
+            **describe_exporter(),
         }

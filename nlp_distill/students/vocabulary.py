@@ -46,6 +46,11 @@ def trim_vocabulary(
     if kind != "WordPiece":
         raise InputError(f"vocabulary trimming needs a fast WordPiece tokenizer (BERT's kind), not {kind}")
     vocabulary: dict[str, int] = spec["model"]["vocab"]
+    if spec["model"]["unk_token"] not in vocabulary:
+        raise InputError(
+            f"vocabulary trimming needs a piece for unknown words, and this tokenizer's vocabulary has no "
+            f"{spec['model']['unk_token']}"
+        )
     always = {token["id"] for token in spec["added_tokens"]} | {vocabulary[spec["model"]["unk_token"]]}
     prefix = spec["model"]["continuing_subword_prefix"]
     always |= {index for piece, index in vocabulary.items() if len(piece.removeprefix(prefix)) == 1}

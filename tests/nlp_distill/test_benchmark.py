@@ -48,9 +48,9 @@ def test_models_are_measured_side_by_side(models, run_cli, tmp_path, capsys):
 
 def test_a_text_has_the_tokens_that_were_asked_for(models):
     saved, exported = TorchSubject(models[0], 64), OnnxSubject(models[2])
-    assert len(saved.tokenizer(make_text(saved, 11))["input_ids"]) == 11
-    assert len(exported.classifier.tokenizer.encode(make_text(exported, 11)).ids) == 11
-    first, second = make_text(TorchSubject(models[0], 64), 12, is_pair=True)
+    assert len(saved.tokenizer(make_text([saved], 11))["input_ids"]) == 11
+    assert len(exported.classifier.tokenizer.encode(make_text([exported], 11)).ids) == 11
+    first, second = make_text([TorchSubject(models[0], 64)], 12, is_pair=True)
     assert len(TorchSubject(models[0], 64).tokenizer(first, second)["input_ids"]) == 12
 
 
@@ -63,8 +63,26 @@ def test_a_text_has_them_of_vocabularies_of_other_kinds_too(words):
         tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, words[0]))
 
     Words.tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    text = make_text(Words, 7)
+    text = make_text([Words], 7)
     assert len(Words.tokenizer.encode(text).ids) == 7 and "Ġ" not in text
+
+
+def test_a_model_with_fewer_word_pieces_is_given_words_that_it_knows():
+    """Else it would cut them up, and be timed on a longer text than the others."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    def make(name, words):
+        pieces = {word: number for number, word in enumerate(["[UNK]", *"abcdefgh", *words])}
+        pieces |= {f"##{letter}": len(pieces) + place for place, letter in enumerate("abcdefgh")}
+        tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return type(name, (), {"name": name, "tokenizer": tokenizer})
+
+    large, small = make("large", ["aba", "bad", "deaf", "head"]), make("small", ["head", "bad"])
+    text = make_text([large, small], 9)
+    assert [len(each.tokenizer.encode(text).ids) for each in (large, small)] == [9, 9]
+    alone = make_text([large], 9)
+    assert len(small.tokenizer.encode(alone).ids) > 9  # which is what would happen
 
 
 def test_a_vocabulary_without_words_is_refused():
@@ -75,7 +93,7 @@ def test_a_vocabulary_without_words_is_refused():
         tokenizer = Tokenizer(models.WordLevel({"1": 0, "[UNK]": 1}, "[UNK]"))
 
     with pytest.raises(InputError, match="the vocabulary of numbers has no words"):
-        make_text(Numbers, 7)
+        make_text([Numbers], 7)
 
 
 def test_weights_in_an_old_format_have_their_size_in_memory(models):

@@ -1,6 +1,7 @@
 """Export: every kind of student gives the same answers from its file, with and without int8, and without torch."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -282,6 +284,69 @@ def _list_operators(folder):
     return [node.op_type for node in onnx.load(folder / "model.onnx").graph.node]
 
 
+@pytest.mark.parametrize("kind", ["bilstm", "cnn"])
+@pytest.mark.parametrize("quantize", ["int8-dynamic", "int8-static"])
+def test_weights_of_word_students_have_seven_bits(save, run_cli, tmp_path, kind, quantize):
+    """Processors without VNNI add two products of 8 bits in 16, which cuts large ones: sums would be wrong there."""
+    import onnx
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    sample = ["--sample-file", rows, "--text-column", "text"]
+    output = tmp_path / "out"
+    assert run_cli("export", save(kind), "--output", output, "--quantize", quantize, *sample) == 0
+    arrays = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(output / "model.onnx").graph.initializer
+    }
+    weights = [array for array in arrays.values() if array.dtype == np.int8 and array.size > 1]
+    assert len(weights) >= 2 and all(np.abs(array.astype(int)).max() <= 64 for array in weights)
+
+
+def test_a_static_bilstm_keeps_its_dynamic_lstm_and_looks_words_up_as_int8(save, run_cli, tmp_path):
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "out"
+    rows.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    sample = ["--sample-file", rows, "--text-column", "text"]
+    assert run_cli("export", save("bilstm"), "--output", output, "--quantize", "int8-static", *sample) == 0
+    operators = _list_operators(output)
+    assert "DynamicQuantizeLSTM" in operators
+    # The embeddings are looked up, and then the few rows of a text made floats: not the whole matrix every time.
+    graph = onnx_graph(output)
+    (gather,) = (node for node in graph.node if node.op_type == "Gather" and "quantized" in node.input[0])
+    assert gather.input[0] in {tensor.name for tensor in graph.initializer}
+    assert not list(output.glob("*partly*"))
+
+
+def onnx_graph(folder):
+    import onnx
+
+    return onnx.load(folder / "model.onnx").graph
+
+
+def test_quantising_leaves_loggers_as_they_were(save, run_cli, tmp_path):
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx")]
+    before = [logger.level for logger in loggers]
+    assert run_cli("export", save("cnn"), "--output", tmp_path / "out", "--quantize", "int8-dynamic") == 0
+    assert [logger.level for logger in loggers] == before
+
+
+def test_a_transformer_is_warned_of_static_int8(save, run_cli, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    sample = ["--sample-file", rows, "--text-column", "text", "--quantize", "int8-static"]
+    for kind, warned in (("bert", True), ("cnn", False)):
+        assert run_cli("export", save(kind), "--output", tmp_path / f"{kind}-out", *sample) == 0
+        assert ("slower than fp32" in capsys.readouterr().err) is warned
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(save, run_cli, tmp_path, capsys):
+    student = save("bert")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(student / "tokenizer.json"), unk_token="[UNK]")
+    tokenizer.save_pretrained(student)
+    assert run_cli("export", student, "--output", tmp_path / "out") == 2
+    assert "has no padding token" in capsys.readouterr().err.splitlines()[-1]
+
+
 def _count_weight_bytes(path):
     import onnx
 
@@ -374,7 +439,7 @@ def test_a_model_in_two_files_is_too_large_for_int8(tmp_path):
     for name in ("model.onnx", "model.onnx.data"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match="too large for int8: .* leave out --quantize"):
-        export.quantise(tmp_path / "model.onnx", "int8-dynamic", iter(()))
+        export.quantise(tmp_path / "model.onnx", "int8-dynamic", iter(()), of_words=False)
 
 
 def test_an_export_never_takes_the_place_of_its_model(save, run_cli, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nlp_distill import cli
 from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
 from nlp_distill.tasks import load_task
 
@@ -138,6 +139,30 @@ def test_answers_keep_the_order_of_rows_and_labels(script, glue):
     assert script.predict(same, texts, data)[:, 0].tolist() == lengths
     assert script.predict(turned, texts, data)[:, 1].tolist() == lengths
     assert max(model.calls) == script.BATCH
+
+
+def test_exported_models_are_scored_as_they_are_timed_one_text_at_a_time(script, glue, monkeypatch):
+    class Exported(Answering, script.OnnxSubject):
+        def __init__(self):
+            """It opens no folder."""
+
+    data, model = load_task("sst2", data_dir=str(glue)), Exported()
+    candidate = script.Candidate("a", "int8", model, ("negative", "positive"), 1.0)
+    assert script.predict(candidate, ["aaa", "a"], data)[:, 0].tolist() == [3, 1]
+    assert model.calls == (1, 1)
+
+
+def test_an_exported_model_stands_under_its_own_form(script, run, tmp_path, models, capsys):
+    teacher = models[0].partition("=")[2]
+    exported = tmp_path / "exported"
+    assert cli.main(["export", teacher, "--output", str(exported), "--quantize", "int8-dynamic"]) == 0
+    assert run("--runtimes", "torch", models=[models[0], f"small={exported}"]) == 0
+    table = capsys.readouterr().out
+    assert "| small | int8 |" in table
+    settings = json.loads((exported / "runtime.json").read_text())
+    (exported / "runtime.json").write_text(json.dumps(settings | {"labels_tokens": True}))
+    assert run("--runtimes", "torch", models=[models[0], f"small={exported}"]) == 2
+    assert "only classifiers of whole texts" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_texts_of_the_length_asked_for_are_timed(script, models):

@@ -54,6 +54,17 @@ def start(connect, tmp_path):
             process.wait()
 
 
+def test_a_saved_model_that_compares_two_texts_is_asked_pairs_alone(make_bert, tokenizer, tmp_path):
+    """SAN's config has no word for it: its softmax over an empty second text would answer nonsense."""
+    from nlp_distill.commands.serve import open_model
+
+    heads = [TaskHead("entailment", ("no", "yes"), is_pair=True, head="san")]
+    model = MultiTaskModel.from_encoder(make_bert(), heads).for_task("entailment")
+    model.save_pretrained(tmp_path / "san")
+    tokenizer.save_pretrained(tmp_path / "san")
+    assert open_model(str(tmp_path / "san"), False).describe()["reads"] == "pairs"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_service_that_is_told_to_stop_answers_what_has_arrived_and_ends_well(start, student_folder, number):
     process, service, log = start(

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_augment.errors import InputError
 from nlp_distill.students import trim_vocabulary, word_tokenizer
@@ -35,6 +37,12 @@ def test_trimmed_tokenizer_cuts_the_same_texts_the_same_way(wordpiece):
             assert trimmed.convert_ids_to_tokens(after["input_ids"]) == wordpiece.convert_ids_to_tokens(
                 before["input_ids"]
             )
+
+
+def test_a_vocabulary_without_a_piece_for_unknown_words_is_refused():
+    tokenizer = Tokenizer(WordPiece({"[PAD]": 0, "good": 1, "a": 2}, unk_token="[UNK]"))
+    with pytest.raises(InputError, match=r"this tokenizer's vocabulary has no \[UNK\]"):
+        trim_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]"), ["good"])
 
 
 def test_kept_ids_are_the_rows_of_the_kept_pieces(wordpiece):
