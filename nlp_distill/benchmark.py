@@ -177,6 +177,13 @@ def describe_processor() -> list[Any]:
     return [platform.machine(), platform.processor(), os.cpu_count(), digest]
 
 
+def has_int8_instructions() -> bool | None:
+    """Whether the processor multiplies int8 (VNNI, or ARM's dot products); ``None`` where Linux does not say."""
+    known = Path("/proc/cpuinfo")
+    words = set(known.read_text(errors="replace").split()) if known.is_file() else set()
+    return bool(words & {"avx512_vnni", "avx_vnni", "asimddp"}) if words else None
+
+
 def measure_size(folder: str) -> float:
     """Megabytes of a model's weights on disk, of an ONNX model in two files (more than 2 GiB) those of both."""
     path = Path(folder)

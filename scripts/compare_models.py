@@ -40,7 +40,7 @@ from data_augment.errors import InputError
 from data_augment.parsing import OneLineParser
 from nlp_distill import export as exporting
 from nlp_distill import onnx_ops, runtime
-from nlp_distill.benchmark import measure_latency
+from nlp_distill.benchmark import has_int8_instructions, measure_latency
 from nlp_distill.export import check_onnx, export_model, measure_parity
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.limits import check_whole
@@ -494,6 +494,7 @@ def describe_run(arguments: Sequence[str], data: TaskData, options: argparse.Nam
         "tokens": options.tokens,
         "threads": options.threads,
         "repeats": options.repeats,
+        "int8_instructions": has_int8_instructions(),
     }
 
 

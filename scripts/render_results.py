@@ -413,8 +413,10 @@ def render_comparisons(folder: Path) -> str:
 def render_comparison(report: dict[str, Any]) -> str:
     """One table, the form that a model runs in beside it."""
     metric = report["metric"].replace("_", " ")
+    without = report.get("int8_instructions") is False
+    kind = ", on a processor without int8 instructions (VNNI)" if without else ""
     lines = [
-        f"**{report['task']}**, {report['tokens']} tokens, {report['threads']} thread",
+        f"**{report['task']}**, {report['tokens']} tokens, {report['threads']} thread{kind}",
         "",
         f"| model | runs in | {metric} | of the teacher's | ms, median | ms, p95 | faster | MB | smaller | frontier |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|:-:|",
