@@ -35,6 +35,7 @@ from nlp_distill.subjects import (
 
 BATCHES = (1, 8, 32, LARGEST_BATCH)
 WARM_UP = 5
+CPUINFO = Path("/proc/cpuinfo")  # of Linux
 TURN = 10
 
 
@@ -170,8 +171,7 @@ model = model.for_task(sys.argv[3])
 
 def describe_processor() -> list[Any]:
     """What times depend on of the machine: the kind of processor, its cores, and where Linux says so what it can do."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text(errors="replace").splitlines() if known.is_file() else []
+    lines = CPUINFO.read_text(errors="replace").splitlines() if CPUINFO.is_file() else []
     told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
     return [platform.machine(), platform.processor(), os.cpu_count(), digest]
@@ -179,8 +179,7 @@ def describe_processor() -> list[Any]:
 
 def has_int8_instructions() -> bool | None:
     """Whether the processor multiplies int8 (VNNI, or ARM's dot products); ``None`` where Linux does not say."""
-    known = Path("/proc/cpuinfo")
-    words = set(known.read_text(errors="replace").split()) if known.is_file() else set()
+    words = set(CPUINFO.read_text(errors="replace").split()) if CPUINFO.is_file() else set()
     return bool(words & {"avx512_vnni", "avx_vnni", "asimddp"}) if words else None
 
 

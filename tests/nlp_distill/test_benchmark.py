@@ -85,6 +85,22 @@ def test_a_model_with_fewer_word_pieces_is_given_words_that_it_knows():
     assert len(small.tokenizer.encode(alone).ids) > 9  # which is what would happen
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("flags : avx2 avx512_vnni fma", True), ("flags : avx avx2", False), ("Features : asimddp", True)],
+)
+def test_what_a_processor_can_do_is_read_from_linux(said, expected, monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "CPUINFO", tmp_path / "cpuinfo")
+    assert benchmark.has_int8_instructions() is None
+    unknown = benchmark.describe_processor()
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{said}\ncpu MHz : 1234\n")
+    assert benchmark.has_int8_instructions() is expected
+    described = benchmark.describe_processor()
+    assert described[:3] == unknown[:3] and described[3] != unknown[3]
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{said}\ncpu MHz : 4321\n")
+    assert benchmark.describe_processor() == described  # its clock is no other kind of processor
+
+
 def test_a_vocabulary_without_words_is_refused():
     from tokenizers import Tokenizer, models
 
