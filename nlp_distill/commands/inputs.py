@@ -49,7 +49,7 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
         **given,
         **rows,
     )
-    if getattr(options, "unlabelled_n_iter", None) and "unlabelled" not in data.splits():
+    if (getattr(options, "unlabelled_n_iter", None) or 0) > 0 and "unlabelled" not in data.splits():
         raise InputError(
             f"--unlabelled-n-iter is {options.unlabelled_n_iter}, and {data.task.name} has no unlabelled rows; add "
             "--unlabelled-file, or leave it out"
