@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from data_augment.rows import RowReader, check_booleans, check_exact, read_rows
-from data_augment.rules import MASK_WORD
 from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.encoding import EncodedRows, encode_rows, iterate_chunks
 from nlp_distill.hashes import hash_tokenizer, hash_weights
@@ -27,13 +26,14 @@ from nlp_distill.labelled_files import METADATA_KEY, check_fingerprint, read_fin
 from nlp_distill.locks import LOCK, hold_folder
 from nlp_distill.manifest import is_altered, read_arrays, replacing, write_arrays, write_checksum
 from nlp_distill.memory import run_in_memory
+from nlp_distill.students.vocabulary import MASK
 from nlp_distill.teachers import Teacher, choose_labels, read_labels
 
 SHARD_ROWS = 16_384  # rows between two saves: what an interruption can cost
 # Tokens in one forward pass, padding included. On a CPU small batches stay in its cache and pad less, a fifth faster
 # than 4,096 for a 6 x 384 encoder; an accelerator wants to be filled.
 CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 1024, 16_384
-MASKED = re.compile(rf"(?<!\S){re.escape(MASK_WORD)}(?!\S)")
+MASKED = re.compile(rf"(?<!\S){re.escape(MASK)}(?!\S)")
 COUNTS_KEY = b"nlp_distill.labelling.counts"
 
 
@@ -218,7 +218,7 @@ def fingerprint_labelling(
         "teachers": [
             {"weights": hash_weights(model), "tokenizer": hash_tokenizer(tokenizer)}
             # Logits of masked words were of the letters of [MASK] once, for tokenizers with another mask.
-            | ({} if name_mask(MASK_WORD, tokenizer) == MASK_WORD else {"mask": tokenizer.mask_token})
+            | ({} if name_mask(MASK, tokenizer) == MASK else {"mask": tokenizer.mask_token})
             for model, tokenizer in teachers
         ],
         "labels": list(choose_labels(labels)),  # in the order of the logits
@@ -289,7 +289,7 @@ def _label_shards(
 def name_mask(text: str, tokenizer: Any) -> str:
     """A text whose masked words, ``[MASK]`` in transfer sets, are this tokenizer's: ``<mask>`` for RoBERTa's."""
     own = tokenizer.mask_token
-    return text if own in (None, MASK_WORD) else MASKED.sub(lambda _: own, text)
+    return text if own in (None, MASK) else MASKED.sub(lambda _: own, text)
 
 
 def _read_counts(shard: Path) -> tuple[int, int, float] | None:
