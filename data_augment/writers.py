@@ -230,8 +230,7 @@ def check_exact(name: str, rows: Sequence[Mapping[str, Any]], table: pyarrow.Tab
     check_booleans(name, rows, table.schema)
     for column, kind in zip(table.schema.names, table.schema.types, strict=True):
         if types.is_integer(kind):
-            cut = (row.get(column) for row in rows)
-            for value in cut:
+            for value in (row.get(column) for row in rows):
                 if isinstance(value, float) and not value.is_integer():
                     raise InputError(
                         f"{name}: rows cannot be written with one type a column: {column!r} has {value!r}, and whole "

@@ -26,9 +26,8 @@ from nlp_distill.teachers import read_labels
 FORMATS = ("onnx", "exported-program")
 QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
 OPSETS = range(18, 24)
-EXPORTER = (
-    2  # one more whenever the same model is written otherwise, so that finished exports are not taken for new
-)
+# One more whenever the same model is written otherwise, so that finished exports are not taken for new ones.
+EXPORTER = 2
 OPSET = 20  # the first with GELU as one operator
 PROGRAM = "model.pt2"
 CALIBRATION_ROWS = 200

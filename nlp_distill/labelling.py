@@ -351,9 +351,8 @@ def infer_schema(source: Rows, teachers: int) -> pa.Schema:
         try:
             schemas = [_infer_types(source, chunk) for chunk in iterate_chunks(reader, SHARD_ROWS)]
             columns = pa.unify_schemas(schemas, promote_options="permissive")
-            for chunk in iterate_chunks(
-                source.read(), SHARD_ROWS
-            ):  # once more: whether the types hold every value
+            # Once more, for whether the types hold every value.
+            for chunk in iterate_chunks(source.read(), SHARD_ROWS):
                 check_exact(str(source.path), chunk, pa.Table.from_pylist(chunk, schema=columns))
         except OverflowError as error:
             raise InputError(f"{source.path} has a whole number that is too large for 64 bits") from error

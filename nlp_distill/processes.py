@@ -45,12 +45,10 @@ def choose_device():
     """Where models run: this process's accelerator where there is one, else, or where it was asked for, the CPU."""
     import torch
 
-    kind = None if runs_on_cpu() else torch.accelerator.current_accelerator()
-    return (
-        torch.device("cpu")
-        if kind is None
-        else torch.device(kind.type, torch.accelerator.current_device_index())
-    )
+    if runs_on_cpu():
+        return torch.device("cpu")
+    kind: Any = torch.accelerator.current_accelerator()
+    return torch.device(kind.type, torch.accelerator.current_device_index())
 
 
 def join_processes():

@@ -35,9 +35,8 @@ TRAINING: dict[str, Any] = {
     "logging_steps": 200,
 }
 ADADELTA_RHO = 0.95  # §4.2
-ADAM_RATE = (
-    2e-3  # where another optimiser is chosen and no rate is given: Adadelta's 1.0 would be none for it
-)
+# Where another optimiser is chosen and no rate is given: Adadelta's 1.0 would be none for it.
+ADAM_RATE = 2e-3
 
 
 @dataclass(frozen=True)

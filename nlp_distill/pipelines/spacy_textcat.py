@@ -250,11 +250,13 @@ class _Stages:
             "student": {
                 "architecture": config.architecture,
                 "language": config.language,
-                # Left out where it is 1, so that what was made before there was a choice stays.
-                **({"ngram_size": config.ngram_size} if config.ngram_size > 1 else {}),
+                # The bag of words was trained on another loss once; the ensemble never was.
+                **(
+                    {"ngram_size": config.ngram_size, "loss": "cross-entropy"}
+                    if config.architecture == "bow"
+                    else {}
+                ),
             },
-            # What its steps go down, which for the bag of words was another loss once.
-            **({"loss": "cross-entropy"} if config.architecture == "bow" else {}),
             "spacy": import_spacy().__version__,
             "training": dataclasses.asdict(training),
             "data": {split: self.prints[split] for split in ("train", *list_scored(self.data))},

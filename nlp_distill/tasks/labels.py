@@ -77,10 +77,9 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
         # Numbers index names; where the names are numbers themselves, another number is a mistake.
         if 0 <= number < len(labels) and not all(_INTEGER.fullmatch(name) for name in labels):
             return number
-    if _NUMBER.fullmatch(text) and float(text).is_integer() and str(int(float(text))) in labels:
-        return labels.index(
-            str(int(float(text)))
-        )  # 1.0: what a table makes of 1 where another row has no label
+    # 1.0 is what a table makes of 1 where another row has no label.
+    if _NUMBER.fullmatch(text) and float(text).is_integer() and (whole := str(int(float(text)))) in labels:
+        return labels.index(whole)
     more = f", ... ({len(labels):,} in all)" if len(labels) > SHOWN else ""
     raise InputError(f"has the label {text!r}; the task's labels are {', '.join(labels[:SHOWN])}{more}")
 

@@ -39,7 +39,7 @@ def test_a_training_whose_last_evaluation_is_the_best_is_still_rising(scores, ri
     assert is_still_rising({"history": history}) is rising
 
 
-def test_a_comparison_with_a_baseline_that_still_rises_is_no_measure(tmp_path) -> None:
+def test_a_comparison_with_a_baseline_that_still_rises_is_no_measure() -> None:
     models = {"teacher": {"score": 0.9}, "student_without_teacher": {"score": 0.6, "still_rising": True}}
     (said,) = list_warnings(models)
     assert said.startswith("Student, without the teacher was best on validation after its last epoch")

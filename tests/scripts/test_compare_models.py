@@ -141,7 +141,7 @@ def test_answers_keep_the_order_of_rows_and_labels(script, glue):
     assert max(model.calls) == script.BATCH
 
 
-def test_exported_models_are_scored_as_they_are_timed_one_text_at_a_time(script, glue, monkeypatch):
+def test_exported_models_are_scored_as_they_are_timed_one_text_at_a_time(script, glue):
     class Exported(Answering, script.OnnxSubject):
         def __init__(self):
             """It opens no folder."""
@@ -152,7 +152,7 @@ def test_exported_models_are_scored_as_they_are_timed_one_text_at_a_time(script,
     assert model.calls == (1, 1)
 
 
-def test_an_exported_model_stands_under_its_own_form(script, run, tmp_path, models, capsys):
+def test_an_exported_model_stands_under_its_own_form(run, tmp_path, models, capsys):
     teacher = models[0].partition("=")[2]
     exported = tmp_path / "exported"
     assert cli.main(["export", teacher, "--output", str(exported), "--quantize", "int8-dynamic"]) == 0
