@@ -78,6 +78,7 @@ MULTITASK = {
     "multitask": "multi-task, on labels",
     "mt_dnn_ensemble": "MT-DNN's ensemble, the teachers' mean",
     "mt_dnn_kd": "MT-DNN, **distilled** from it",
+    "bam_multi": "the model of BAM's student, on labels",
     "bam": "BAM, **distilled** from one teacher a task",
     "bam_without_annealing": "BAM, without teacher annealing",
     "bam_without_layerwise_rates": "BAM, without layerwise rates",
@@ -216,14 +217,24 @@ def render_multitask(tasks: Results) -> str:
 
 
 def _keep_complete(tasks: Results) -> Results:
-    """The results without teachers of seeds that some averaged task has none of, where there is a seed for all."""
-    seeds = [{entry["seed"] for entry in tasks.get(task, {}).get("teacher", [])} for task in AVERAGED]
-    if not (complete := set.intersection(*seeds)):
+    """The results without teachers of seeds that some averaged task has none of, where there is a seed for all.
+
+    Of those, where BAM's student has some of the seeds, the teachers of its seeds: it learnt from them.
+    """
+    complete = set.intersection(*(_list_seeds(tasks, task, "teacher") for task in AVERAGED))
+    complete = complete & set.union(*(_list_seeds(tasks, task, "bam") for task in AVERAGED)) or complete
+    if not complete:
         return tasks
     kept = {
-        task: [entry for entry in tasks[task]["teacher"] if entry["seed"] in complete] for task in AVERAGED
+        task: [entry for entry in tasks[task]["teacher"] if entry["seed"] in complete]
+        for task in (*AVERAGED, *BESIDE)
+        if _list_seeds(tasks, task, "teacher") & complete
     }
     return tasks | {task: tasks[task] | {"teacher": teachers} for task, teachers in kept.items()}
+
+
+def _list_seeds(tasks: Results, task: str, method: str) -> set[int]:
+    return {entry["seed"] for entry in tasks.get(task, {}).get(method, [])}
 
 
 def _name_column(task: str, methods: dict[str, list[dict[str, Any]]], sample: str) -> str:

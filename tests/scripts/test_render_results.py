@@ -135,21 +135,22 @@ qnli: train is a sample, 8 of 90 rows."""  # noqa: E501  a table's row is one li
 
 
 def test_rows_of_several_tasks_come_in_the_order_of_the_methods(render, tmp_path: Path) -> None:
-    names = [*render.MULTITASK, "bam_multi", "bam_single_teacher"]
+    names = [*render.MULTITASK, "bam_multi_multi", "bam_single_teacher"]
     for task, score in SIX.items():
         for name in reversed(names):
             publish(tmp_path, name, task, 0, score, 1000)
     rows = render.render_tables(render.read_results(tmp_path)).splitlines()[4:]
     assert [row.split(" |")[0].removeprefix("| ") for row in rows[: len(names)]] == [
         *render.MULTITASK.values(),
-        "bam_multi",
+        "bam_multi_multi",
         "bam_single_teacher",
     ]
-    assert names[:7] == [
+    assert names[:8] == [
         "teacher",
         "multitask",
         "mt_dnn_ensemble",
         "mt_dnn_kd",
+        "bam_multi",
         "bam",
         "bam_without_annealing",
         "bam_without_layerwise_rates",
@@ -161,13 +162,31 @@ def test_the_rows_are_what_the_commands_publish(render) -> None:
     from nlp_distill.commands.mt_dnn import METHODS
     from nlp_distill.pipelines.bam import BAM, COMBINATIONS
 
-    published = set(METHODS.values())
+    published = {*METHODS.values(), name_methods(BAM("multi"))["multi"]}
     for settings in ({}, {"annealing": False}, {"layerwise_decay": 1.0}):
         published.add(name_methods(BAM(**settings))["student"])
     assert published | {"teacher"} == set(render.MULTITASK)
     others = {name for combination in COMBINATIONS for name in name_methods(BAM(combination)).values()}
     assert all(render.is_multitask(name) for name in published | others)
     assert not render.is_multitask("teacher") and not render.is_multitask("bilstm_distilled")
+
+
+def test_the_teachers_beside_bam_are_those_of_its_seeds(render, tmp_path: Path) -> None:
+    for task in (*SIX, "wnli"):
+        for seed, score in [(0, 0.2), (1, 0.4), (3, 0.8)]:
+            publish(tmp_path, "teacher", task, seed, score, 1000)
+    lines = {}
+    for bam_seeds in [(), (3,), (1, 3)]:
+        for task in SIX:
+            for seed in bam_seeds:
+                publish(tmp_path, "bam", task, seed, 0.5, 1000)
+            publish(tmp_path, "multitask", task, 0, 0.5, 1000)
+        table = render.render_tables(render.read_results(tmp_path)).splitlines()
+        [line] = [line for line in table if line.startswith("| teachers, one a task")]
+        lines[bam_seeds] = line.split(" | ")[-3:]
+    assert lines[()][1:] == ["46.7", "3 (0, 1, 3) |"]  # nobody's: all of them
+    assert lines[(3,)] == ["**80.0**", "80.0", "1 (3) |"]
+    assert lines[(1, 3)] == ["**60.0**", "60.0", "2 (1, 3) |"]
 
 
 def test_without_a_whole_row_there_is_no_table_of_several_tasks(render, tmp_path: Path) -> None:
