@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,11 +232,14 @@ class MultiTaskModel(PreTrainedModel):
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         width = max(task.num_labels for task in self.tasks)
+        # Once for all tasks: each look-up has a gradient as large as the vocabulary. (The BiLSTM and the CNN look up
+        # each text of a pair alone, not rows of this shape, and go on doing so.)
+        embedded = self.get_input_embeddings()(input_ids)
         logits = None
         for number in task_ids.unique().tolist():
             task = self.tasks[number]
             rows = (task_ids == number).nonzero().squeeze(-1)
-            own = self._run_task(task, rows, input_ids, mask, token_type_ids)
+            own = self._run_task(task, rows, input_ids, embedded, mask, token_type_ids)
             if logits is None:
                 logits = own.new_zeros(len(input_ids), width)
             padded = nn.functional.pad(own, (0, width - task.num_labels))
@@ -243,14 +247,31 @@ class MultiTaskModel(PreTrainedModel):
         return SequenceClassifierOutput(logits=logits)
 
     def _run_task(
-        self, task: TaskHead, rows: Tensor, input_ids: Tensor, mask: Tensor, token_type_ids: Tensor | None
+        self,
+        task: TaskHead,
+        rows: Tensor,
+        input_ids: Tensor,
+        embedded: Tensor,
+        mask: Tensor,
+        token_type_ids: Tensor | None,
     ) -> Tensor:
         used = mask[rows].any(dim=0)  # columns that no row of this task fills are left out
         inputs = {"input_ids": input_ids[rows][:, used], "attention_mask": mask[rows][:, used]}
         classifier = self._classifiers[task.name]
         if token_type_ids is not None and reads_token_types(classifier):
             inputs["token_type_ids"] = token_type_ids[rows][:, used]
-        return classifier(**inputs).logits
+        with replace_output(self.get_input_embeddings(), embedded[rows][:, used]):
+            return classifier(**inputs).logits
+
+
+@contextmanager
+def replace_output(module: nn.Module, output: Tensor) -> Iterator[None]:
+    """Let a module return what is known already, wherever it would return a tensor of that shape."""
+    hook = module.register_forward_hook(lambda *call: output if call[-1].shape == output.shape else call[-1])
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def make_classifier(encoder: PreTrainedConfig, task: TaskHead) -> PreTrainedModel:

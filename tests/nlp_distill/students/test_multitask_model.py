@@ -110,6 +110,37 @@ def test_a_task_s_gradients_reach_its_own_head_and_the_trunk_only(model, batch):
     assert own <= reached
 
 
+def test_words_are_looked_up_once_for_all_tasks_with_the_gradient_of_each_alone(model, batch):
+    logits = model(**batch, task_ids=MIXED).logits
+    words = model.get_input_embeddings().weight
+    whole_rows = (
+        len(model.trunk) == 1
+    )  # a transformer; the BiLSTM and the CNN look up each text of a pair alone
+    assert count_uses(logits.grad_fn, words) == (1 if whole_rows else 3)
+    logits.square().sum().backward()
+    together = words.grad.clone()
+    assert together.any() and not model.get_input_embeddings()._forward_hooks
+    words.grad = None
+    for number in range(len(model.tasks)):  # one task a batch: the rows of others are left out
+        rows = number == MIXED
+        alone = {name: tensor[rows] for name, tensor in batch.items()}
+        model(**alone, task_ids=MIXED[rows]).logits.square().sum().backward()
+    torch.testing.assert_close(together, words.grad, rtol=1e-4, atol=1e-6)
+
+
+def count_uses(node, weight) -> int:
+    """How many operations of a graph send a gradient to a weight."""
+    seen, found, waiting = set(), 0, [node]
+    while waiting:
+        node = waiting.pop()
+        for following, _ in node.next_functions:
+            found += following is not None and getattr(following, "variable", None) is weight
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return found
+
+
 def test_every_parameter_is_counted_once_and_training_mode_reaches_the_heads(model):
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     assert len(names) == len({id(p) for _, p in model.named_parameters(remove_duplicate=False)})
