@@ -18,6 +18,7 @@ from nlp_distill.checkpoints import find_last_checkpoint
 from nlp_distill.interrupts import checkpoint_on_signals
 from nlp_distill.limits import check_positive, check_whole
 from nlp_distill.metrics import compute_metrics
+from nlp_distill.precision import check_bf16
 from nlp_distill.processes import runs_on_cpu
 from nlp_distill.stages import CHECKPOINTS
 from nlp_distill.tasks import Task
@@ -64,8 +65,8 @@ def make_training_arguments(
         metrics: the task's metrics, any of which may choose the checkpoint; the first is called ``score`` too.
 
     Raises:
-        InputError: for an override that ``TrainingArguments`` does not know, a value that it refuses, or one that
-            would have no effect here.
+        InputError: for an override that ``TrainingArguments`` does not know, a value that it refuses, one that would
+            have no effect here, or bf16 on a processor that does not run it.
     """
     if "seed" in overrides:
         raise InputError("seed is no training argument here; give the run's own --seed or --seeds")
@@ -90,6 +91,7 @@ def make_training_arguments(
         args = TrainingArguments(**settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"the training arguments do not fit: {' '.join(str(error).split())}") from error
+    check_bf16(args)
     chooses = str(args.metric_for_best_model).removeprefix("eval_")
     if args.metric_for_best_model and metrics and chooses not in ("score", "loss", *metrics):
         raise InputError(f"metric_for_best_model is {chooses}; give score, loss, {', '.join(metrics)}")
