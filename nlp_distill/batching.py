@@ -100,7 +100,7 @@ class DistillationCollator:
         self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        rows = fill_token_labels(rows)
+        rows = fill_token_labels(flatten_labels(rows))
         batch: dict[str, Any] = self._pad(rows, self.tokenizer, prefix="")
         if f"{TEACHER_PREFIX}input_ids" in rows[0]:
             batch |= self._pad(rows, self.teacher_tokenizer, prefix=TEACHER_PREFIX)
@@ -139,10 +139,27 @@ class DistillationCollator:
         batch = {f"{prefix}attention_mask": torch.from_numpy(real.astype(np.int64))}
         for name, value in padding.items():
             if prefix + name in rows[0] and np.ndim(rows[0][prefix + name]):
+                _check_lengths(prefix + name, rows, lengths)
                 padded = np.full((len(rows), width), value, dtype=np.int64)
                 padded[real] = np.concatenate([row[prefix + name] for row in rows])
                 batch[prefix + name] = torch.from_numpy(padded)
         return batch
+
+
+def _check_lengths(name: str, rows: Sequence[Mapping[str, Any]], lengths: np.ndarray) -> None:
+    for row, length in zip(rows, lengths, strict=True):
+        if len(row[name]) != length:
+            raise InputError(
+                f"a row has {length} tokens and {len(row[name])} {name}; they are one a token"
+                + (", or one a row" if name == "labels" else "")
+            )
+
+
+def flatten_labels(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Rows whose label is a list of one, as scikit-learn's targets are, with the label itself."""
+    # Of a single token, a list of one is a token's label.
+    has_lists = all(np.shape(row.get("labels", ())) == (1,) and len(row["input_ids"]) > 1 for row in rows)
+    return [{**row, "labels": row["labels"][0]} for row in rows] if has_lists else rows
 
 
 def fill_token_labels(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

@@ -4,6 +4,7 @@ The Trainer writes checkpoints in place and takes the one of the highest number,
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -25,8 +26,9 @@ def unmark(checkpoint: Path) -> None:
 
 def find_last_checkpoint(output_dir: str | Path) -> str | None:
     """Path of the newest checkpoint in ``output_dir`` that is as it was written, or None."""
-    complete = [mark.parent for mark in Path(output_dir).glob(f"checkpoint-*/{COMPLETE_MARK}")]
-    for folder in sorted(complete, key=_read_step, reverse=True):
+    for folder in sorted(list_checkpoints(Path(output_dir)), key=_read_step, reverse=True):
+        if not (folder / COMPLETE_MARK).is_file():
+            continue
         try:
             manifest = json.loads((folder / COMPLETE_MARK).read_bytes())
         except ValueError:
@@ -49,15 +51,15 @@ def remove_checkpoints(newest: Path, limit: int | None, best: str | None) -> Non
     if not limit or limit < 1:
         return
     kept = {newest} if best is None else {newest, Path(best)}
-    others = (
-        path
-        for path in newest.parent.glob("checkpoint-*")
-        if path not in kept and path.name.rpartition("-")[2].isdecimal()
-    )
-    spare = sorted(others, key=_read_step)
+    spare = sorted((path for path in list_checkpoints(newest.parent) if path not in kept), key=_read_step)
     for path in spare[: max(len(spare) - max(limit - len(kept), 0), 0)]:
         unmark(path)  # first, so that half of it is never taken for a whole
         shutil.rmtree(path, ignore_errors=True)
+
+
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """The folders that a Trainer wrote: somebody's copies of them, ``checkpoint-20-good``, are none."""
+    return [path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
 
 
 def _read_step(checkpoint: Path) -> int:

@@ -10,8 +10,19 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
+from nlp_distill.batching import TEACHER_PREFIX
 from nlp_distill.internals import run_model
 from nlp_distill.objectives.objective import Objective
+
+
+def fill_masks(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The batch with the attention masks that objectives read; where rows came without, all their tokens are real."""
+    missing = {
+        f"{side}attention_mask": torch.ones_like(batch[f"{side}input_ids"])
+        for side in ("", TEACHER_PREFIX)
+        if f"{side}input_ids" in batch and f"{side}attention_mask" not in batch
+    }
+    return {**batch, **missing} if missing else batch
 
 
 class DistillationModel(nn.Module):
@@ -59,8 +70,14 @@ class DistillationModel(nn.Module):
         """The student's logits; with ``progress`` (share of training done, in [0, 1]) also the loss and its terms."""
         inputs = {name: value for name, value in batch.items() if name in self.student_inputs}
         if progress is None:
-            return {"logits": self.student(**inputs).logits}
+            outputs = run_model(self.student, inputs, frozenset())
+            if "logits" not in outputs:
+                raise InputError(
+                    f"a {type(self.student).__name__} is an encoder without a head, so there are no answers to score; "
+                    "train it without evaluation (eval_strategy='no'), or give a model with a head"
+                )
+            return {"logits": outputs["logits"]}
         outputs = run_model(self.student, inputs, self.objective.needs)
-        terms = self.objective(outputs, teacher_outputs, batch, progress)
+        terms = self.objective(outputs, teacher_outputs, fill_masks(batch), progress)
         loss = torch.stack(list(terms.values())).sum()
         return {"loss": loss, "terms": terms, "logits": outputs.get("logits")}  # an encoder alone has none

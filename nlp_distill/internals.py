@@ -43,7 +43,7 @@ def run_model(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: froze
         where the model is frozen and the caller runs without gradients.
 
     Raises:
-        InputError: if the model cannot provide one of them.
+        InputError: if the model cannot provide one of them, or returns a tuple.
     """
     asked = sorted(needs - RECORDED - {INPUT_EMBEDDINGS})
     if asked and not _accepts_flags(model):
@@ -53,6 +53,11 @@ def run_model(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: froze
         if INPUT_EMBEDDINGS in needs:
             calls = stack.enter_context(record_input_embeddings(model))
         outputs = model(**inputs, **{f"output_{name}": True for name in asked})
+    if not isinstance(outputs, ModelOutput):
+        raise InputError(
+            f"{type(model).__name__} returns a {type(outputs).__name__}, in which nothing has a name; set "
+            "model.config.return_dict = True"
+        )
     if INPUT_EMBEDDINGS in needs:
         outputs[INPUT_EMBEDDINGS] = _take_embeddings(model, calls, inputs)
         outputs[ATTACHED_LOGITS] = outputs["logits"]

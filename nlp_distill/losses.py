@@ -14,6 +14,15 @@ def widen(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def multiply_widely(first: Tensor, second: Tensor) -> Tensor:
+    """A matrix product in float32 at least, also where mixed precision would make it one in half precision.
+
+    For products that are compared themselves: of vectors with norms in the hundreds they are beyond float16.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        return widen(first) @ widen(second)
+
+
 def scale_scores(queries: Tensor, keys: Tensor) -> Tensor:
     """Attention scores before the softmax, Q K^T / sqrt(d) (Vaswani et al. 2017, section 3.2.1); no mask is added.
 
@@ -127,6 +136,7 @@ def split_heads_again(vectors: Tensor, heads: int) -> Tensor:
 
 def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
     """Mean of each row's real tokens: (batch, hidden) of states (batch, seq, hidden) and mask (batch, seq)."""
+    states = widen(states)
     real = mask.to(states.dtype)[..., None]
     return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 

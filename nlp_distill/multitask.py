@@ -79,7 +79,8 @@ class MixedTaskSampler(Sampler[int]):
 
     BAM's sampling (exponent 0.75: large tasks lead, but less than by their size), with tasks mixed inside a batch.
     Exponent 1 is proportional, 0 uniform; exponent 1/T is sampling at temperature T (mT5's and XLM's). Inside a task
-    rows come in shuffled rounds: in an epoch none is seen twice before all were seen once.
+    rows come in shuffled rounds: in an epoch none is seen twice before all were seen once (with ``lengths``, give or
+    take the ``POOL_BATCHES`` steps within which rows change places).
 
     An epoch has as many draws as there are rows in all tasks together. BAM's own code copies data sets instead, and
     hard-codes their sizes.

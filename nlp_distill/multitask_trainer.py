@@ -79,9 +79,24 @@ class MultiTaskTrainer(DistillationTrainer):
         return super().create_optimizer(model)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
-        """Scores of every task on its own validation rows, and ``eval_score``, their average."""
+        """Scores of every task on its own rows, and ``eval_score``, their average.
+
+        Args:
+            eval_dataset: encoded rows by task; default the validation rows.
+            ignore_keys: of no effect, as models return logits here.
+            metric_key_prefix: what the names of the scores begin with.
+
+        Raises:
+            InputError: for rows that are not those of tasks, by name.
+        """
+        given = self.validation if eval_dataset is None else eval_dataset
+        if not isinstance(given, Mapping) or not given.keys() <= self.tasks.keys():
+            raise InputError(
+                f"eval_dataset is {list(given) if isinstance(given, Mapping) else type(given).__name__}; several tasks "
+                f"are scored on a mapping of encoded rows by task, any of {', '.join(self.tasks)}"
+            )
         self.student.eval()
-        scores = {name: self.score_task(name) for name in self.validation}
+        scores = {name: self.score_task(name, rows) for name, rows in given.items()}
         chosen = [score for name, score in scores.items() if name in self.averaged] or list(scores.values())
         metrics = {f"{metric_key_prefix}_{name}": score for name, score in scores.items()}
         metrics[f"{metric_key_prefix}_score"] = float(np.mean(chosen))
@@ -89,9 +104,9 @@ class MultiTaskTrainer(DistillationTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def score_task(self, name: str) -> float:
-        """The task's first metric on its validation rows."""
-        rows, task = self.validation[name], self.tasks[name]
+    def score_task(self, name: str, rows: EncodedRows) -> float:
+        """The task's first metric on its encoded rows."""
+        task = self.tasks[name]
         student: Any = self.student
         classifier = student.get_classifier(name)
         trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]

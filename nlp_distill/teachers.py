@@ -25,15 +25,17 @@ class Teacher:
             encoding in columns ``teacher_input_ids``, ``teacher_attention_mask``, ...
 
     Raises:
-        InputError: if there is no model, or the models have different labels.
+        InputError: if there is no model, the models have different labels, or one of them gives a text several.
     """
 
     def __init__(self, models: PreTrainedModel | Sequence[PreTrainedModel], tokenizer=None):
-        self.models = [models] if isinstance(models, PreTrainedModel) else list(models)
-        if not self.models:
+        given = [models] if isinstance(models, torch.nn.Module) else list(models)
+        if not given:
             raise InputError("the list of teachers is empty; give at least one model")
+        self.models: list[PreTrainedModel] = [unwrap_compiled(model) for model in given]
         self.tokenizer = tokenizer
         for model in self.models:
+            check_single_label(model, "teacher")
             freeze(model)
         self._orders = self._match_all(read_labels(self.models[0].config))
 
@@ -149,6 +151,28 @@ def select_teacher_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     if own:
         return own
     return {name: value for name, value in batch.items() if name not in {"labels", "label", *OF_TEACHER}}
+
+
+def unwrap_compiled(model: torch.nn.Module) -> Any:
+    """The model that ``torch.compile`` was given: what it returns hides which inputs the model takes."""
+    return getattr(model, "_orig_mod", model)
+
+
+def check_single_label(model: PreTrainedModel, side: str) -> None:
+    """Refuse a model whose outputs are neither one distribution over classes nor one value.
+
+    Raises:
+        InputError: saying what its config says.
+    """
+    config: Any = model.config
+    if not has_head(model) or config.problem_type not in ("multi_label_classification", "regression"):
+        return
+    if config.problem_type == "multi_label_classification" or config.num_labels > 1:
+        raise InputError(
+            f"the {side}'s config says problem_type={config.problem_type!r} with num_labels={config.num_labels}, and "
+            "what is learnt here is one label a text (softmax over classes) or one value; give such a model, or clear "
+            "problem_type where the config is wrong"
+        )
 
 
 def has_head(model: PreTrainedModel) -> bool:

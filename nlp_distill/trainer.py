@@ -1,6 +1,7 @@
 """``DistillationTrainer``: the Hugging Face Trainer with a teacher and an objective."""
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from nlp_distill.batching import (
     OF_TEACHER,
+    TASK_IDS,
     TEACHER_LOGITS,
     TEACHER_PREFIX,
     TEACHER_STATES,
@@ -28,10 +30,10 @@ from nlp_distill.distillation_model import DistillationModel
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS
 from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
-from nlp_distill.objectives.objective import Objective, check_weights
+from nlp_distill.objectives.objective import Objective, check_weights, reads_teacher_logits
 from nlp_distill.objectives.over_tokens import TOKEN_MASK
 from nlp_distill.teacher_states import restore_outputs
-from nlp_distill.teachers import Teacher
+from nlp_distill.teachers import Teacher, check_single_label, has_head, unwrap_compiled
 
 OBJECTIVE_FILE = "objective.safetensors"
 WITH_LESS_MEMORY = (
@@ -77,6 +79,8 @@ class DistillationTrainer(Trainer):
 
     Raises:
         ValueError: for an objective of which every weight is 0, and for settings that the objective replaces.
+        InputError: for a student or teacher with other labels than the other's, or with several labels or values a text
+            (``problem_type``).
 
     Example:
         >>> trainer = DistillationTrainer(
@@ -107,11 +111,23 @@ class DistillationTrainer(Trainer):
             raise ValueError(
                 "label_smoothing_factor has no effect here: the objective makes the loss; set it to 0"
             )
+        if kwargs.get("model_init") is not None:
+            raise ValueError("model_init is not used here: make the student first, and give it as model")
+        model = unwrap_compiled(
+            model
+        )  # TrainingArguments(torch_compile=True) compiles student and loss together
+        check_single_label(model, "student")
         objective = HardLabels() if objective is None else objective
         check_weights(objective)
         self.teacher = teacher if teacher is None or isinstance(teacher, Teacher) else Teacher(teacher)
         if self.teacher is not None:
-            self.teacher.match_labels(model.config)
+            if not objective.needs_teacher:
+                warnings.warn(
+                    "a teacher is given, and the objective asks it nothing; give objective=SoftTargets(), or the like",
+                    stacklevel=2,
+                )
+            if has_head(model):  # an encoder's labels are its config's invention
+                self.teacher.match_labels(model.config)
         if data_collator is None and processing_class is not None:
             teacher_tokenizer = self.teacher.tokenizer if self.teacher else None
             data_collator = DistillationCollator(processing_class, teacher_tokenizer)
@@ -157,7 +173,7 @@ class DistillationTrainer(Trainer):
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
+            if not lacks_memory(error) or self.args.auto_find_batch_size:  # which tries again with fewer rows
                 raise
             rows, tokens = inputs["input_ids"].shape
             raise MemoryLackError(
@@ -178,7 +194,8 @@ class DistillationTrainer(Trainer):
             return SequenceClassifierOutput(logits=inputs[TEACHER_LOGITS])
         if TEACHER_STATES in inputs:
             kept = restore_outputs(inputs[TEACHER_STATES], inputs.get(TEACHER_LOGITS))
-            if self.teacher is None or all(kind in kept for kind in objective.needs):
+            has_logits = TEACHER_LOGITS in inputs or not reads_teacher_logits(objective)
+            if self.teacher is None or (has_logits and all(kind in kept for kind in objective.needs)):
                 return kept
         if self.teacher is None:
             return None
@@ -214,7 +231,8 @@ class DistillationTrainer(Trainer):
                 "per_device_eval_batch_size"
             ) from error
         labels = inputs.get("labels")
-        loss = None if labels is None else hard_label_loss(logits.float(), labels)
+        # The logits of several tasks are as wide as the widest task: no loss of theirs is a row's own.
+        loss = None if labels is None or TASK_IDS in inputs else hard_label_loss(logits.float(), labels)
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

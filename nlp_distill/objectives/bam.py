@@ -10,6 +10,7 @@ labels, so that it can become better than the teacher. A regression mixes the va
 import torch
 from torch import Tensor
 
+from nlp_distill.losses import widen
 from nlp_distill.objectives.hard_labels import UNLABELLED, fit_labels
 from nlp_distill.objectives.objective import Objective, check_same_classes, require_teacher_logits
 from nlp_distill.schedules import Schedule, linear, value_at
@@ -75,6 +76,7 @@ def annealed_loss(
             f"the share of the labels is {label_share}; it must be between 0 (teacher) and 1 (labels)"
         )
     check_same_classes(student_logits, teacher_logits)
+    student_logits, teacher_logits = widen(student_logits), widen(teacher_logits)
     has_several = teacher_logits.dim() == student_logits.dim() + 1
     labels = fit_labels(labels, student_logits)
     if labels.is_floating_point():

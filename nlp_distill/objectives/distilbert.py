@@ -39,7 +39,7 @@ class DistilBERT(Objective):
 
     Raises:
         InputError: for vocabularies that differ, widths that differ while ``cosine`` has a weight, or no weight at all;
-            at a batch, for a teacher that reads other tokens.
+            at a batch, for several teachers, or one that reads other tokens.
     """
 
     def __init__(
@@ -72,8 +72,14 @@ class DistilBERT(Objective):
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher_logits = require_teacher_logits(teacher_outputs, "DistilBERT")
         check_same_tokens(batch, "DistilBERT")
-        logits, labels = student_outputs["logits"], batch["labels"]
-        masked = labels != UNLABELLED
+        if teacher_logits.dim() == 4:
+            raise InputError(
+                f"DistilBERT learns from one teacher, and there are {teacher_logits.shape[1]}; give one of them"
+            )
+        logits = student_outputs["logits"]
+        if self.masked_lm or self.only_masked:
+            labels = batch["labels"]
+            masked = labels != UNLABELLED
         softened = masked if self.only_masked else batch["attention_mask"].bool()
         terms = {}
         if self.soft:

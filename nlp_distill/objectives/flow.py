@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig
 
 from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, uniform
+from nlp_distill.losses import multiply_widely, widen
 from nlp_distill.objectives.objective import (
     Objective,
     check_transformers,
@@ -37,8 +38,10 @@ def flow_matrix(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
         second: (batch, seq, hidden 2).
         mask: (batch, seq), 1 for real tokens.
     """
+    first, second = widen(first), widen(second)
     real = mask.to(first.dtype)[..., None]
-    return (first * real).transpose(1, 2) @ second / real.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = first * real / real.sum(dim=1, keepdim=True).clamp(min=1)
+    return multiply_widely(mean.transpose(1, 2), second)
 
 
 class Flow(Objective):
@@ -83,7 +86,7 @@ class Flow(Objective):
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "Flow")["hidden_states"]
         own = [
-            project(student_outputs["hidden_states"][layer])
+            project(widen(student_outputs["hidden_states"][layer]))
             for project, (layer, _) in zip(self.projections, self.pairs, strict=True)
         ]
         other = [teacher[layer] for _, layer in self.pairs]

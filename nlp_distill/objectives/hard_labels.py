@@ -35,7 +35,8 @@ def fit_labels(labels: Tensor, logits: Tensor) -> Tensor:
             )
         labels = labels.squeeze(-1)
     if logits.shape[-1] == 1:
-        return labels if labels.is_floating_point() else _leave_out(labels.to(logits.dtype), labels)
+        wide = torch.promote_types(logits.dtype, torch.float32)  # half precision would round large values
+        return labels if labels.is_floating_point() else _leave_out(labels.to(wide), labels)
     if not labels.is_floating_point():
         return labels
     indices = torch.where(torch.isnan(labels), UNLABELLED, labels)

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from nlp_distill.limits import check_whole
-from nlp_distill.losses import hidden_state_loss
+from nlp_distill.losses import hidden_state_loss, widen
 from nlp_distill.objectives.objective import (
     Objective,
     check_same_tokens,
@@ -69,7 +69,7 @@ class Hints(Objective):
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
         teacher = require_parts(teacher_outputs, self.needs, "Hints")
         check_same_tokens(batch, "Hints")
-        guided = self.regressor(student_outputs["hidden_states"][self.student_layer])
+        guided = self.regressor(widen(student_outputs["hidden_states"][self.student_layer]))
         hint = teacher["hidden_states"][self.teacher_layer]
         loss = hidden_state_loss(guided, hint, batch["attention_mask"]) / 2
         return {self.name: value_at(self.weight, progress) * loss}

@@ -115,6 +115,11 @@ def check_weights(objective: Objective, what: str = "the objective") -> None:
         )
 
 
+def reads_teacher_logits(objective: Objective) -> bool:
+    """Whether a part of it compares logits: one that needs the teacher, and nothing from inside of it."""
+    return any(part.needs_teacher and not part.needs for part in _parts(objective))
+
+
 def require_teacher_logits(teacher_outputs: ModelOutput | None, objective: str) -> Tensor:
     """The teacher's logits, or an error that says how to provide them."""
     if teacher_outputs is None or teacher_outputs.get("logits") is None:
@@ -192,7 +197,7 @@ def check_same_tokens(batch: Mapping[str, Any], objective: str) -> None:
 
 def get_teacher_mask(batch: Mapping[str, Any]) -> Tensor:
     """(batch, the teacher's seq), 1 for real tokens: the student's own mask, unless the teacher reads other tokens."""
-    return batch.get("teacher_attention_mask", batch["attention_mask"])
+    return batch["teacher_attention_mask" if "teacher_attention_mask" in batch else "attention_mask"]
 
 
 def represent_rows(

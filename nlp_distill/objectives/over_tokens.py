@@ -47,7 +47,7 @@ class OverTokens(Objective):
         self.needs_teacher = objective.needs_teacher
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
-        counted = batch.get(TOKEN_MASK, batch["attention_mask"]).bool()
+        counted = batch[TOKEN_MASK if TOKEN_MASK in batch else "attention_mask"].bool()
         own = TokenClassifierOutput(logits=student_outputs["logits"][counted])
         other = None
         if self.needs_teacher and teacher_outputs is not None:

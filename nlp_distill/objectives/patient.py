@@ -10,14 +10,33 @@ student learns from ``(1 - a) CE + a soft targets + beta L_PT``, that is
 Deviation from the paper: a student of another width gets a learnable projection a layer; the paper keeps the width.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
 from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, uniform
-from nlp_distill.objectives.objective import Objective, check_transformers, make_projection, require_parts
+from nlp_distill.losses import widen
+from nlp_distill.objectives.objective import (
+    Objective,
+    check_transformers,
+    get_teacher_mask,
+    make_projection,
+    require_parts,
+)
 from nlp_distill.schedules import Schedule, value_at
+
+
+def take_first(states: Tensor, mask: Tensor) -> Tensor:
+    """The state of each row's first real token, ``[CLS]``, wherever padding stands: (batch, hidden).
+
+    Args:
+        states: (batch, seq, hidden).
+        mask: (batch, seq), 1 for real tokens.
+    """
+    first = mask.to(torch.long).argmax(dim=1)
+    return widen(states[torch.arange(len(states), device=states.device), first])
 
 
 def patient_loss(student_states: Tensor, teacher_states: Tensor) -> Tensor:
@@ -74,7 +93,8 @@ class PatientKD(Objective):
         teacher = require_parts(teacher_outputs, self.needs, "PatientKD")
         losses = [
             patient_loss(
-                project(student_outputs["hidden_states"][own][:, 0]), teacher["hidden_states"][other][:, 0]
+                project(take_first(student_outputs["hidden_states"][own], batch["attention_mask"])),
+                take_first(teacher["hidden_states"][other], get_teacher_mask(batch)),
             )
             for project, (own, other) in zip(self.projections, self.pairs, strict=True)
         ]

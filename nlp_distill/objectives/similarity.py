@@ -13,6 +13,7 @@ Deviation from the paper: one pair of layers, where the paper sums over several;
 from torch import Tensor
 from torch.nn import functional as F
 
+from nlp_distill.losses import multiply_widely
 from nlp_distill.objectives.objective import Objective, represent_rows
 from nlp_distill.schedules import Schedule, value_at
 
@@ -24,7 +25,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: (batch b, any width).
         teacher: (batch b, any width).
     """
-    own, other = (F.normalize(rows @ rows.T, dim=1) for rows in (student, teacher))
+    own, other = (F.normalize(multiply_widely(rows, rows.T), dim=1) for rows in (student, teacher))
     return (own - other).square().mean()
 
 

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from data_augment.errors import InputError
 from nlp_distill.layer_map import LayerMap, LayerPairs, uniform
-from nlp_distill.losses import attention_score_loss, hidden_state_loss, relation_loss, scale_scores
+from nlp_distill.losses import attention_score_loss, hidden_state_loss, relation_loss, scale_scores, widen
 from nlp_distill.objectives.minilm import check_relation_heads
 from nlp_distill.objectives.objective import Objective, check_same_tokens, check_transformers, require_parts
 
@@ -133,7 +133,7 @@ class TinyBERTLayers(Objective):
     ):
         states = student["hidden_states"][pair[0]]
         if self.projections:
-            states = self.projections[_projection_name(pair[0], self.projections)](states)
+            states = self.projections[_projection_name(pair[0], self.projections)](widen(states))
         return hidden_state_loss(states, teacher["hidden_states"][pair[1]], mask)
 
     def _compare_attention(

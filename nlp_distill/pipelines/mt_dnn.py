@@ -283,13 +283,14 @@ class _Stages:
         start: str | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
+        training = {**TRAINING, **self.config.training} if training is None else training
         config = self.config
         recipe = Recipe(
             heads=[self.suite.make_head(name, "san" if name in config.san else "plain") for name in names],
             objectives={name: self._make_objective(name, labels) for name in names},
             sampler=self._make_sampler,
-            training={**TRAINING, **config.training} if training is None else training,
-            adamax="optim" not in config.training,
+            training=training,
+            adamax="optim" not in training,
             dropout=dropout,
         )
         title = f"training the {role.replace('-', ' ')}, seed {seed}"

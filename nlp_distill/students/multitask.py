@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from data_augment.errors import InputError
+from nlp_distill.losses import widen
 
 from .bilstm import BiLSTMConfig
 from .san import SANConfig, SANForSequenceClassification
@@ -239,7 +240,8 @@ class MultiTaskModel(PreTrainedModel):
         for number in task_ids.unique().tolist():
             task = self.tasks[number]
             rows = (task_ids == number).nonzero().squeeze(-1)
-            own = self._run_task(task, rows, input_ids, embedded, mask, token_type_ids)
+            # In mixed precision a SAN head answers in float32 and a plain one does not.
+            own = widen(self._run_task(task, rows, input_ids, embedded, mask, token_type_ids))
             if logits is None:
                 logits = own.new_zeros(len(input_ids), width)
             padded = nn.functional.pad(own, (0, width - task.num_labels))

@@ -232,6 +232,24 @@ def test_both_tasks_are_learnt_and_scored_on_their_own_rows(make_trainer, data, 
     assert any("eval_films" in entry for entry in saved)
 
 
+def test_other_rows_are_scored_by_task_and_any_others_refused(make_trainer, data, make_rows, tokenizer):
+    trainer = make_trainer()
+    few = {"films": encode_rows(make_rows(5, 9), tokenizer, TASKS["films"].text_columns, 48)}
+    scores = trainer.evaluate(few, metric_key_prefix="few")
+    assert scores["few_films"] == scores["few_score"] == trainer.score_task("films", few["films"])
+    assert not any("length" in name for name in scores)
+    for wrong, said in [(data["films"], "EncodedRows"), ({"weather": data["films"]}, "\\['weather'\\]")]:
+        with pytest.raises(
+            InputError, match=f"eval_dataset is {said}; several tasks are scored on a mapping"
+        ):
+            trainer.evaluate(wrong)
+
+
+def test_predictions_of_several_tasks_have_no_loss_in_common(make_trainer, data):
+    predicted = make_trainer().predict(MultiTaskRows(data))
+    assert predicted.predictions.shape == (80, 2) and "test_loss" not in predicted.metrics
+
+
 def test_labels_travel_beside_a_regression_without_loss(data, tokenizer):
     rows = MultiTaskRows(data)
     batch = DistillationCollator(tokenizer)([rows[0], rows[1], rows[50]])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from nlp_distill.pipelines import bam, mt_dnn
 from nlp_distill.pipelines.multitask import score_task
 from nlp_distill.pipelines.multitask_labels import Labels, label_tasks
 from nlp_distill.pipelines.suite import Suite
-from nlp_distill.students import MultiTaskModel
+from nlp_distill.students import MultiTaskModel, TaskHead
 from nlp_distill.tasks import load_task
 
 WORDS = ["film", "movie", "plot", "story", "it", "was", "a", "the"]
@@ -377,6 +378,25 @@ def test_mt_dnn_takes_adamax_or_the_optimiser_that_is_asked_for(distill, monkeyp
     given = ["--num-teachers", 1, "--no-fine-tuning", "--adam-beta1", 0.5, *options]
     assert distill("mt-dnn", *given, tasks=("cola", "rte")) == 0
     assert set(made) == {(kind, (0.5, 0.999))}
+
+
+def test_each_training_of_mt_dnn_has_the_optimiser_of_its_own_settings(monkeypatch, tmp_path):
+    seen = {}
+
+    def keep(suite, recipe, encoder, labels, seed, folder, title, overwrite):
+        seen[folder.name] = (recipe.adamax, recipe.training.get("optim"))
+        return {"path": str(folder), "entries": {"rte": {"seed": seed}}}
+
+    monkeypatch.setattr(mt_dnn, "train_model", keep)
+    suite = SimpleNamespace(data={"rte": None}, make_head=lambda name, head: TaskHead(name, ("no", "yes")))
+    monkeypatch.setattr(mt_dnn._Stages, "_make_objective", lambda *_: None)
+    for given in ({"fine_tuning": {"optim": "sgd"}}, {"training": {"optim": "sgd"}}):
+        stages = mt_dnn._Stages(mt_dnn.MTDNN(teachers=1, kept=1, **given), suite, "encoder", tmp_path, False)
+        [run] = stages.train_teachers()
+        stages.fine_tune(run, "rte")
+        trained, tuned = seen.pop("teacher-0-seed100"), seen.pop("teacher-0-seed100-rte-seed100")
+        assert {trained, tuned} == {(True, None), (False, "sgd")}
+        assert (tuned if "fine_tuning" in given else trained) == (False, "sgd")
 
 
 # ---- published results ----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The multi-task model: heads alone and together agree, it is saved whole, and gradients go where they should."""
 
+import functools
 import inspect
 
 import pytest
@@ -210,6 +211,25 @@ def test_a_san_task_alone_of_an_encoder_without_a_pooler(batch):
         InputError, match="tells two texts apart by token types, of which a RobertaConfig has one"
     ):
         MultiTaskModel.from_encoder(RobertaForSequenceClassification(config), [SAN])
+
+
+def test_heads_of_other_precisions_answer_in_one_batch(make_bert, batch, monkeypatch):
+    """On a GPU in mixed precision a SAN head answers in float32 and a plain one in half."""
+    model = MultiTaskModel.from_encoder(make_bert(), TASKS[:2]).eval()
+    expected = model(**batch, task_ids=MIXED % 2).logits
+    plain = model.get_classifier("films")
+    forward = plain.forward
+
+    @functools.wraps(forward)  # which inputs it takes is read off it
+    def in_half(**inputs):
+        outputs = forward(**inputs)
+        outputs.logits = outputs.logits.half()
+        return outputs
+
+    monkeypatch.setattr(plain, "forward", in_half)
+    found = model(**batch, task_ids=MIXED % 2).logits
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
 
 
 def test_a_checkpoint_in_half_precision_becomes_an_encoder_in_single(make_bert, tokenizer, tmp_path):
