@@ -212,8 +212,34 @@ def render_multitask(tasks: Results) -> str:
         title = MULTITASK.get(row, row) + _mark_selection(entries)
         lines.append(f"| {title} | " + " | ".join([*cells, _count_seeds(row, tasks)]) + " |")
     lines += ["", f"The average is over {', '.join(AVERAGED)}."]
+    lines += _render_curves(rows, tasks)
     lines += [f"{task}: {sample.strip(' ()')}." for task, sample in samples.items() if sample]
     return "\n".join(lines)
+
+
+def _render_curves(rows: Sequence[str], tasks: Results) -> list[str]:
+    """A sentence a method whose files hold its learning curve: averages by epoch on rows held out of train."""
+    sentences = []
+    for row in rows:
+        curves = {
+            task: [entry.get("validation_by_epoch", []) for entry in tasks[task][row]] for task in AVERAGED
+        }
+        lengths = {len(curve) for own in curves.values() for curve in own}
+        if len(lengths) > 1 or not max(lengths):
+            continue
+        means = {
+            task: [fmean(points) for points in zip(*map(_take_scores, own), strict=True)]
+            for task, own in curves.items()
+        }
+        averages = (f"{100 * fmean(points):.1f}" for points in zip(*means.values(), strict=True))
+        cola = (f"{100 * score:.1f}" for score in means["cola"])
+        name = MULTITASK.get(row, row)
+        sentences.append(f"{name}: {', '.join(averages)} (CoLA alone {', '.join(cola)})")
+    return [f"On rows held out of train, by epoch: {'; '.join(sentences)}."] if sentences else []
+
+
+def _take_scores(curve: Sequence[Sequence[float]]) -> list[float]:
+    return [score for _, score in curve]
 
 
 def _keep_complete(tasks: Results) -> Results:

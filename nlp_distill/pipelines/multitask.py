@@ -170,7 +170,18 @@ def train_model(
         "labels": {name: labels.fingerprints.get(name) for name in recipe.names},
         "seed": seed,
     }
-    return run_stage(title, folder, inputs, build, overwrite, every_process=True)
+    run = run_stage(title, folder, inputs, build, overwrite, every_process=True)
+    history = run["training"]["history"]
+    entries = {
+        name: entry | {"validation_by_epoch": list_scores(history, name)}
+        for name, entry in run["entries"].items()
+    }
+    return {**run, "entries": entries}
+
+
+def list_scores(history: Sequence[Mapping[str, Any]], task: str) -> list[list[float]]:
+    """A task's learning curve: [epoch, score on the validation rows] of every evaluation."""
+    return [[round(seen["epoch"], 4), seen[f"eval_{task}"]] for seen in history]
 
 
 def make_adamax(args: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

@@ -433,6 +433,11 @@ def test_results_of_other_settings_are_refused_before_the_work_whoever_s_seed_th
         (m, t, str(s)) for m, seeds in expected.items() for t in ("cola", "rte") for s in seeds
     }
 
+    for path in results_dir.rglob("*.json"):
+        entry = json.loads(path.read_text())
+        if entry["method"] != "mt_dnn_ensemble":  # nobody trained it
+            assert entry["validation_by_epoch"] == [[1.0, entry["validation_score"]]]
+
     # Any one of them of other settings is enough; one of a seed that the run does not write is none of its business.
     other = ["--learning-rate", "2e-4", "--output", tmp_path / "other"]
     for method, seeds in expected.items():

@@ -189,6 +189,20 @@ def test_the_teachers_beside_bam_are_those_of_its_seeds(render, tmp_path: Path) 
     assert lines[(1, 3)] == ["**60.0**", "60.0", "2 (1, 3) |"]
 
 
+def test_learning_curves_are_averages_of_the_six_by_epoch(render, tmp_path: Path) -> None:
+    for task in SIX:
+        rise = 0.2 if task == "cola" else 0.1
+        for seed in (0, 1):
+            curve = [[1.0, 0.1 * seed], [2.0, 0.1 * seed + rise]]
+            publish(tmp_path, "bam", task, seed, 0.5, 1000, validation_by_epoch=curve)
+        publish(tmp_path, "mt_dnn_kd", task, 0, 0.5, 1000)  # made before curves were kept
+    lines = render.render_tables(render.read_results(tmp_path)).splitlines()
+    assert [line for line in lines if "by epoch" in line] == [
+        "On rows held out of train, by epoch: BAM, **distilled** from one teacher a task: 5.0, 16.7 (CoLA alone 5.0, "
+        "25.0)."
+    ]
+
+
 def test_without_a_whole_row_there_is_no_table_of_several_tasks(render, tmp_path: Path) -> None:
     publish(tmp_path, "bam", "rte", 0, 0.6, 1000)
     publish(tmp_path, "bam", "mnli", 0, 0.6, 1000)
