@@ -30,7 +30,11 @@ __all__ = [
 
 
 def read_rows(
-    path: str | Path, *, required_columns: Sequence[str] = (), skip_bad_rows: bool = False
+    path: str | Path,
+    *,
+    required_columns: Sequence[str] = (),
+    text_columns: Sequence[str] = (),
+    skip_bad_rows: bool = False,
 ) -> RowReader:
     """Open a file of rows; iterate over the result to get one dict a row, read as it is needed.
 
@@ -42,6 +46,7 @@ def read_rows(
     Args:
         path: the file.
         required_columns: columns that must exist and hold, in every row, neither null, infinity nor a blank string.
+        text_columns: those of them that must hold text: a number or a list, of jsonl or parquet, is none.
         skip_bad_rows: drop and count (``reader.skipped``) the rows that break a rule instead of raising.
 
     Raises:
@@ -52,7 +57,7 @@ def read_rows(
         >>> for row in read_rows("train.tsv", required_columns=["sentence"]):  # doctest: +SKIP
         ...     print(row["sentence"])
     """
-    return RowReader(path, required_columns, skip_bad_rows)
+    return RowReader(path, required_columns, skip_bad_rows, text_columns)
 
 
 class RowReader:
@@ -66,11 +71,18 @@ class RowReader:
         skipped: how many bad rows were dropped so far.
     """
 
-    def __init__(self, path: str | Path, required_columns: Sequence[str] = (), skip_bad_rows: bool = False):
+    def __init__(
+        self,
+        path: str | Path,
+        required_columns: Sequence[str] = (),
+        skip_bad_rows: bool = False,
+        text_columns: Sequence[str] = (),
+    ):
         self.path = Path(path)
         self.row_number = 0
         self.skipped = 0
         self._required = tuple(required_columns)
+        self._texts = tuple(text_columns)
         self._skip_bad_rows = skip_bad_rows
         _check_file(self.path)
         file = FORMATS[self.path.suffix.lower()](self.path)
@@ -85,7 +97,7 @@ class RowReader:
     def __next__(self) -> Row:
         for record in self._records:
             self.row_number += 1
-            problem = record.problem or find_problem(record.row or {}, self._required)
+            problem = record.problem or self._find_problem(record.row or {})
             if not problem and record.row is not None:
                 return record.row
             if not self._skip_bad_rows:
@@ -100,6 +112,14 @@ class RowReader:
             raise InputError(f"{self.path}: all {self.skipped} rows are bad, none is left")
         raise StopIteration
 
+    def _find_problem(self, row: Row) -> str:
+        if problem := find_problem(row, self._required):
+            return problem
+        for name in self._texts:
+            if not isinstance(row[name], str):
+                return f"column {name!r} holds {_shorten(row[name])}, which is a {type(row[name]).__name__} and no text"
+        return ""
+
     def _check_columns(self) -> None:
         twice = [name for name, count in Counter(self.columns).items() if count > 1]
         if twice:
@@ -111,6 +131,11 @@ class RowReader:
                 raise InputError(
                     f"{self.path} has no column {name!r}; its columns are {list_columns(self.columns)}"
                 )
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _check_file(path: Path) -> None:

@@ -73,7 +73,12 @@ class SourceReader:
         source = self._source
         is_txt = source.rows.suffix.lower() == ".txt"
         required = (TXT_COLUMN,) if is_txt else source.text_columns
-        reader = read_rows(source.rows, required_columns=required, skip_bad_rows=source.skip_bad_rows)
+        reader = read_rows(
+            source.rows,
+            required_columns=required,
+            text_columns=() if is_txt else required,
+            skip_bad_rows=source.skip_bad_rows,
+        )
         for row in reader:
             self.row_number, self.skipped = reader.row_number, reader.skipped
             yield {source.text_columns[0]: row[TXT_COLUMN]} if is_txt else row

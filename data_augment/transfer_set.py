@@ -25,6 +25,7 @@ from data_augment.rules import (
 )
 from data_augment.sources import Rows, open_source
 from data_augment.tagging import Tagger
+from data_augment.writers import check_suffix
 
 if TYPE_CHECKING:
     import datasets
@@ -137,6 +138,7 @@ def write_transfer_set(
     for source in (rows, unlabelled):
         if isinstance(source, (str, Path)) and Path(source).resolve() == Path(output).resolve():
             raise InputError(f"output {output} is also an input, which it would replace; choose another name")
+    check_suffix(output)
     columns = (text_column,) if text_pair_column is None else (text_column, text_pair_column)
     n_iter, unlabelled_n_iter = _choose_iterations(n_iter, unlabelled_n_iter, is_pair=len(columns) > 1)
     sources = [open_source(rows, columns, skip_bad_rows)]

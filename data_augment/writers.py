@@ -37,6 +37,18 @@ class Writer(Protocol):
         """Append a table whose columns are exactly the writer's, in its order."""
 
 
+def check_suffix(path: str | Path) -> str:
+    """The suffix of an output file, in small letters.
+
+    Raises:
+        InputError: for one that no format here has.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        raise InputError(f"output {path}: unknown suffix {suffix!r}; known are {' '.join(OUTPUT_FORMATS)}")
+    return suffix
+
+
 @contextmanager
 def open_writer(
     path: str | Path, columns: Sequence[str] | pyarrow.Schema, *, overwrite: bool = False
@@ -58,9 +70,7 @@ def open_writer(
         ...     writer.write([{"id": "1", "text": "a fine film"}])
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in OUTPUT_FORMATS:
-        raise InputError(f"output {path}: unknown suffix {suffix!r}; known are {' '.join(OUTPUT_FORMATS)}")
+    suffix = check_suffix(path)
     names = tuple(columns if isinstance(columns, Sequence) else columns.names)
     if suffix in (".csv", ".tsv") and names and names[0].startswith(BYTE_ORDER_MARK):
         raise InputError(

@@ -103,7 +103,7 @@ def encode_rows(
         teacher_logits: cached logits in the order of ``rows``; by default the rows' own ``teacher_logits`` column.
 
     Raises:
-        InputError: for a text that is no Unicode.
+        InputError: for a column that the rows do not have, and a text that is no Unicode.
     """
     flat: dict[str, list[np.ndarray]] = {}
     lengths: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
@@ -113,6 +113,8 @@ def encode_rows(
     with_types = len(text_columns) == 2 and "token_type_ids" in tokenizer.model_input_names
     names = ["input_ids", *(["token_type_ids"] if with_types else [])]
     for chunk in iterate_chunks(rows, CHUNK_ROWS):
+        if missing := [column for column in text_columns if column not in chunk[0]]:
+            raise InputError(f"the rows have no column {missing[0]!r}; theirs are {', '.join(chunk[0])}")
         texts = [[row[column] for row in chunk] for column in text_columns]
         if broken := [
             text for column in texts for text in column if isinstance(text, str) and not is_unicode(text)

@@ -103,7 +103,7 @@ def label_file(
     output, partial = Path(output_path), Path(f"{output_path}.partial")
     if output.suffix != ".parquet":
         raise InputError(f"the output of labelling is {output}; it must end in .parquet")
-    rows = Rows(Path(input_path), ("id", *text_columns), skip_bad_rows)
+    rows = Rows(Path(input_path), ("id", *text_columns), skip_bad_rows, tuple(text_columns))
     fingerprint = fingerprint_labelling(rows, teachers, text_columns, max_length)
     if output.exists():
         found = read_fingerprint(output)
@@ -131,15 +131,22 @@ class Rows:
         path: any format of :mod:`data_augment.rows`.
         required: columns that every row must have.
         skip_bad: drop bad rows instead of raising.
+        texts: those of the columns that must hold text.
     """
 
     path: Path
     required: tuple[str, ...] = ()
     skip_bad: bool = False
+    texts: tuple[str, ...] = ()
 
     def read(self) -> RowReader:
         """The rows from the beginning."""
-        return read_rows(self.path, required_columns=self.required, skip_bad_rows=self.skip_bad)
+        return read_rows(
+            self.path,
+            required_columns=self.required,
+            text_columns=self.texts,
+            skip_bad_rows=self.skip_bad,
+        )
 
 
 def compute_logits(
@@ -197,14 +204,7 @@ def fingerprint_labelling(
         raise InputError("no teacher was given; give at least one model")
     digest, rows = hashlib.sha256(), 0
     seen = set()
-    reader = source.read()
-    for row in reader:
-        for column in text_columns:
-            if not isinstance(row[column], str):
-                raise InputError(
-                    f"{source.path} row {reader.row_number}: column {column!r} holds no text but {row[column]!r}; "
-                    "texts must be strings"
-                )
+    for row in source.read():
         seen.add(hash(str(row["id"])))
         # Every column: the logits depend on the texts alone, but what is written has the others too.
         digest.update(repr(list(row.items())).encode())

@@ -1,5 +1,6 @@
 """Load models and tokenizers by name or path, with errors that say what to do."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ def read_tasks(name: str | Path, **kwargs) -> tuple[str, ...]:
 
 
 def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | None:
-    """Whether a classifier compares two texts, as its config says; ``None`` where that is silent, as in plain BERTs.
+    """Whether a classifier compares two texts, as its config or the results beside it say; ``None`` where they do not.
 
     Args:
         name: a folder that ``save_pretrained`` wrote, or a hub name.
@@ -193,7 +194,27 @@ def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | N
         return next((head.is_pair for head in config.list_heads() if head.name == task), None)
     if isinstance(config, WordStudentConfig):
         return config.pair
-    return True if isinstance(config, SANConfig) else None
+    if isinstance(config, SANConfig):
+        return True
+    page = Path(name) / "results.json"  # of a model that `finetune` made
+    try:
+        found = json.loads(page.read_text(encoding="utf-8")).get("is_pair")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, bool) else None
+
+
+def check_reads(name: str | Path, is_pair: bool, task: str | None = None, **kwargs) -> None:
+    """Refuse rows of one text for a model that is known to compare two, and the other way round.
+
+    Raises:
+        InputError: saying which column to name, or to leave out.
+    """
+    reads = reads_pairs(name, task, **kwargs)
+    if reads is True and not is_pair:
+        raise InputError(f"{name} compares two texts; name the column of the second with --text-pair-column")
+    if reads is False and is_pair:
+        raise InputError(f"{name} reads one text; leave out --text-pair-column")
 
 
 def check_max_length(model, max_length: int, option: str = "--max-length") -> None:

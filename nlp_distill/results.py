@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.stages import describe_difference, make_folder, write_json, write_whole
+from nlp_distill.stages import FINISHED, describe_difference, make_folder, write_json, write_whole
 
 PACKAGES = (
     "nlp_distill",
@@ -116,6 +116,11 @@ def list_warnings(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "give it more epochs, or another learning rate."
         for name, entry in models.items()
         if "collapsed_to" in entry
+    ]
+    said += [
+        f"{entry['warning'][:1].upper()}{entry['warning'][1:]}."
+        for entry in models.values()
+        if "warning" in entry
     ]
     return said + [
         f"{shown[name]} was best on validation after its last epoch, so it may not have learnt all that it can; give "
@@ -244,11 +249,16 @@ def render_model_table(models: Mapping[str, Mapping[str, Any]], metric: str) -> 
 
 
 def check_results_are_ours(folder: Path, overwrite: bool, name: str = "results") -> None:
-    """Refuse a folder whose ``<name>.json`` or ``<name>.md`` somebody else wrote.
+    """Refuse a folder that is a model's own, or whose ``<name>.json`` or ``<name>.md`` somebody else wrote.
 
     Raises:
         InputError: naming the file.
     """
+    if (folder / FINISHED).exists():
+        raise InputError(
+            f"{folder} is a model's own folder, or another stage's, whose results these would replace; give another "
+            "output, or a folder in it"
+        )
     if overwrite:
         return
     page = folder / f"{name}.json"

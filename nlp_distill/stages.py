@@ -19,6 +19,8 @@ from nlp_distill.processes import is_main_process, join_processes
 STARTED, FINISHED = "stage_started.json", "stage_finished.json"
 # In a stage's folder: what its training goes on from, which is removed when the stage is finished.
 CHECKPOINTS = "checkpoints"
+# Told about a finished stage in its folder, and told anew when it is made again.
+WRITTEN_BESIDE = ("results.json", "results.md", "README.md", "report.html", "report.md")
 
 
 def run_stage(
@@ -44,7 +46,8 @@ def run_stage(
         folder: where its files go; it belongs to the stage alone.
         inputs: all that the result depends on, as plain values.
         build: makes the result; returns plain values to keep with it.
-        overwrite: replace what was made from other inputs. Files that are not ours are never removed.
+        overwrite: replace what was made from other inputs. Of a finished stage, files that are not its own (a person's
+            notes, the folders of other stages) come over.
         every_process: ``build`` is a training in which every process takes part.
 
     Returns:
@@ -83,6 +86,7 @@ def _finish(folder: Path, inputs: Any, result: Any) -> None:
     share_files(folder)
     own = [name for mark in (STARTED, FINISHED) for name in (mark, name_temporary(folder / mark).name)]
     files = list_files(folder, (LOCK, CHECKPOINTS, *own))
+    _bring_back(_beside(folder), folder)
     finished = {"inputs": inputs, "result": result, "files": files, "folder": str(folder)}
     write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
     (folder / STARTED).unlink()
@@ -252,6 +256,20 @@ def _set_aside(folder: Path, is_finished: bool) -> Path | None:
         return None
     shutil.rmtree(_beside(folder), ignore_errors=True)
     return folder.rename(_beside(folder))
+
+
+def _bring_back(replaced: Path, folder: Path) -> None:
+    """Give a folder what lay in the one it replaces and was not its stage's: a person's files, others' folders."""
+    known = _read(replaced / FINISHED)
+    if known is None:
+        return
+    ours = {LOCK, CHECKPOINTS, STARTED, FINISHED, *WRITTEN_BESIDE}
+    for path in sorted(path for path in replaced.rglob("*") if path.is_file()):
+        name = path.relative_to(replaced)
+        if name.as_posix() in known.get("files", {}) or name.parts[0] in ours or (folder / name).exists():
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / name)
 
 
 def _read(path: Path) -> Any:

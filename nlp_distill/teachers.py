@@ -1,8 +1,10 @@
 """The teacher: one frozen model or several, and the checks that run before any training."""
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from data_augment.errors import InputError
 from nlp_distill.batching import OF_TEACHER, TEACHER_PREFIX
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS, run_model
 from nlp_distill.processes import choose_device
+from nlp_distill.stages import announce
 
 
 class Teacher:
@@ -29,7 +32,12 @@ class Teacher:
     """
 
     def __init__(self, models: PreTrainedModel | Sequence[PreTrainedModel], tokenizer=None):
-        given = [models] if isinstance(models, torch.nn.Module) else list(models)
+        given = [models] if isinstance(models, torch.nn.Module | str | Path) else list(models)
+        if names := [model for model in given if not isinstance(model, torch.nn.Module)]:
+            raise InputError(
+                f"a teacher is {str(names[0])!r}; give the model itself, "
+                "AutoModelForSequenceClassification.from_pretrained(...) of it"
+            )
         if not given:
             raise InputError("the list of teachers is empty; give at least one model")
         self.models: list[PreTrainedModel] = [unwrap_compiled(model) for model in given]
@@ -201,7 +209,8 @@ def choose_labels(labels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -> list[int] | None:
     """How to pick the teacher's logits so that they follow the student's labels.
 
-    Names that transformers invents (``LABEL_0``, ...) on either side say nothing: then only the number must agree.
+    Names that transformers invents (``LABEL_0``, ...) on either side say nothing: then only the number must agree, and
+    the order is a guess, which is said once.
 
     Returns:
         Indices into the teacher's logits, or ``None`` where the order already agrees.
@@ -212,6 +221,8 @@ def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -
     student, teacher = list(student_labels), list(teacher_labels)
     anonymous = is_anonymous(student) or is_anonymous(teacher)
     if student == teacher or (anonymous and len(student) == len(teacher)):
+        if is_anonymous(student) != is_anonymous(teacher):
+            _say_guess(tuple(student if is_anonymous(teacher) else teacher))
         return None
     if sorted(student) != sorted(teacher) or len(set(teacher)) != len(teacher):
         raise InputError(
@@ -226,6 +237,16 @@ def match_labels(student_labels: Sequence[str], teacher_labels: Sequence[str]) -
     return [teacher.index(label) for label in student]
 
 
+@functools.cache  # once for the names of a task
+def _say_guess(names: tuple[str, ...]) -> None:
+    """Say which names are taken for LABEL_0, ..., where those are no numbers: nothing says that it is their order."""
+    if not all(name.lstrip("+-").isdecimal() for name in names):
+        announce(
+            f"WARNING: a model names its classes LABEL_0, LABEL_1, ..., which are taken for {_show(names)} in this "
+            "order; where it learnt another, give it the names (id2label in its config.json)"
+        )
+
+
 def _show(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
     return f"[{shown}]" if labels else "[none: a regression]"
@@ -235,7 +256,13 @@ def _reorder(logits: Tensor, order: list[int] | None) -> Tensor:
     return logits if order is None else logits[..., order]
 
 
-def warn_if_not_fine_tuned(score: float, majority_score: float, split: str) -> str | None:
+def warn_if_not_fine_tuned(
+    score: float,
+    majority_score: float,
+    split: str,
+    model: str = "the teacher",
+    advice: str = "it looks as if it was never fine-tuned on this task",
+) -> str | None:
     """A warning text if the teacher does no better than answering the most frequent class, else ``None``.
 
     The usual cause is a pre-trained encoder given as the teacher: its classification head is random.
@@ -243,6 +270,6 @@ def warn_if_not_fine_tuned(score: float, majority_score: float, split: str) -> s
     if score > majority_score:
         return None
     return (
-        f"the teacher scores {score:.3f} on {split}, no better than always answering the most frequent class "
-        f"({majority_score:.3f}); it looks as if it was never fine-tuned on this task"
+        f"{model} scores {score:.3f} on {split}, no better than always answering the most frequent class "
+        f"({majority_score:.3f}); {advice}"
     )

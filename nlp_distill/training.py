@@ -101,6 +101,7 @@ def make_training_arguments(
     check_positive("learning_rate", args.learning_rate)
     if args.max_steps <= 0:
         check_positive("num_train_epochs", args.num_train_epochs)
+    check_whole("dataloader_num_workers", args.dataloader_num_workers, at_least=0)
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         check_whole(name, getattr(args, name), at_least=1)
     set_seed(args.seed)

@@ -14,7 +14,13 @@ def run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from nlp_distill.evaluation import describe_scores, describe_size, predict_logits
-    from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
+    from nlp_distill.models import (
+        check_max_length,
+        check_reads,
+        check_vocabulary,
+        load_classifier,
+        load_pretrained,
+    )
     from nlp_distill.results import collect_versions, render_model_table
     from nlp_distill.stages import write_json
     from nlp_distill.training import MIN_LENGTH
@@ -31,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
         model = load_classifier(name, task, **code)
         tokenizer = load_pretrained(AutoTokenizer, name, **code)
         check_max_length(model, options.max_length)
+        check_reads(name, data.task.is_pair, task, **code)
         check_vocabulary(model, tokenizer)
         logits = predict_logits(model, tokenizer, data.test, data.task, options.max_length)
         scores = describe_scores(data.task, logits, data.test["label"], reference)

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,7 @@ from runtime import {kind}
         use = (
             f"`torch.export.load({PROGRAM!r}).module()` takes {', '.join(settings['inputs'])}, in this order."
         )
+    same = f", and {parity['argmax_agreement']:.1%} of the answers are the same" if settings["labels"] else ""
     parts = [
         f"# {output.resolve().name}",
         f"{settings['format']}, quantised: {settings['quantize']}; {result['bytes'] / 1e6:.1f} MB. It reads "
@@ -190,7 +192,7 @@ from runtime import {kind}
         f"Its labels: {', '.join(map(str, settings['labels'])) or 'none, it is a regression'}.",
         use,
         f"Beside the model that it was made of, on {parity['rows']} {result['parity_on']} rows: logits differ by at "
-        f"most {parity['max_abs_difference']:.2g}, and {parity['argmax_agreement']:.1%} of the answers are the same.",
+        f"most {parity['max_abs_difference']:.2g}{same}.",
     ]
     if own.is_file():
         shutil.copyfile(own, output / MODEL_CARD)
@@ -204,11 +206,14 @@ def show(result: dict[str, Any], model: Any, output: Path, is_pair: bool) -> Non
     before = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     smaller = before / max(result["bytes"], 1)
     compared = f"{parity['rows']} {'pairs of texts' if is_pair else 'texts'} ({result['parity_on']})"
+    is_regression = model.config.num_labels == 1
+    same = "" if is_regression else f" and {parity['argmax_agreement']:.1%} of the answers are the same"
     print(
         f"saved {output}: {result['bytes'] / 1e6:.1f} MB, {smaller:.1f}x smaller than in torch; on {compared} "
-        f"logits differ by at most {parity['max_abs_difference']:.2g} and {parity['argmax_agreement']:.1%} of the "
-        "answers are the same"
+        f"logits differ by at most {parity['max_abs_difference']:.2g}{same}"
     )
     if (output / "runtime.py").exists():
         example = '"a text" "another"' if is_pair else '"a text"'
-        print(f"try it: python {output / 'runtime.py'} {output} {example}")
+        print(
+            f"try it: python {shlex.quote(str(output / 'runtime.py'))} {shlex.quote(str(output))} {example}"
+        )

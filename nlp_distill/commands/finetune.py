@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
 
     result = finetune_at_rates(options, output, rates, train)
     if is_main_process():
-        entry = score_teacher(options, data, output)
+        entry = score_teacher(options, data, output) | describe_weakness(data, result["validation_score"])
         warn({"the teacher": entry})
         results = write_teacher(options, data, output, result, described, entry)
 
@@ -43,6 +43,21 @@ def run(options: argparse.Namespace) -> None:
             return render_teacher_card(results, options.model, output, name)
 
         push_model(options, output, render)
+
+
+def describe_weakness(data: TaskData, validation_score: float | None) -> dict[str, str]:
+    """For the results, a warning of a model that is no better than the most frequent class; empty for a better one."""
+    import numpy as np
+
+    from nlp_distill.evaluation import score_majority
+    from nlp_distill.teachers import warn_if_not_fine_tuned
+
+    if validation_score is None:
+        return {}
+    majority = score_majority(data.task, np.asarray(data.validation["label"]))
+    advice = "it has nothing to teach: give it more epochs, or another learning rate"
+    warning = warn_if_not_fine_tuned(validation_score, majority, "validation", "the model", advice)
+    return {} if warning is None else {"warning": warning}
 
 
 def describe_finetuning(options: argparse.Namespace, rates: list[float]) -> dict[str, Any]:

@@ -14,7 +14,13 @@ def run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from nlp_distill.labelling import label_file
-    from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
+    from nlp_distill.models import (
+        check_max_length,
+        check_reads,
+        check_vocabulary,
+        load_classifier,
+        load_pretrained,
+    )
     from nlp_distill.training import MIN_LENGTH
 
     if Path(options.output).is_dir():
@@ -29,6 +35,8 @@ def run(options: argparse.Namespace) -> None:
         )
         for name in options.teacher
     ]
+    for name in options.teacher:
+        check_reads(name, options.text_pair_column is not None, task, **code)
     for model, tokenizer in teachers:
         check_max_length(model, options.max_length)
         check_vocabulary(model, tokenizer)

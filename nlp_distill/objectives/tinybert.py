@@ -167,7 +167,8 @@ def _check_attention(
             raise InputError(
                 f"the student has {student.num_attention_heads} attention heads and the teacher "
                 f"{teacher.num_attention_heads}, so their scores cannot be compared head by head; give "
-                "relation_heads (MiniLMv2's query, key and value relations), equal heads, or attention=0"
+                "relation_heads (MiniLMv2's query, key and value relations; --relation-heads), equal heads, or "
+                "attention=0 (--without attention)"
             )
         return
     check_relation_heads(student, teacher, relation_heads)

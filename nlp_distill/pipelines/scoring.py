@@ -82,9 +82,10 @@ def score_teacher(
 
     inputs = {"teacher": describe_teacher(teacher, tokenizer, max_length), "data": prints}
     result = run_stage("scoring the teacher", output / TEACHER_FOLDER, inputs, build, overwrite)
-    if result["warning"]:
-        announce(f"WARNING: {result['warning']}")
-    return result
+    if not result["warning"]:
+        return result
+    announce(f"WARNING: {result['warning']}")
+    return {**result, "entry": {**result["entry"], "warning": result["warning"]}}
 
 
 def describe_teacher(teacher: PreTrainedModel, tokenizer: Any, max_length: int) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def _check_smaller(shape: Shape, own: Shape) -> None:
         if given > largest:
             raise InputError(
                 f"the student's {name} is {given} but the teacher has {largest}; give {largest} or less, or start from "
-                "random weights (random=True)"
+                "random weights (random=True, --random-start)"
             )
 
 
@@ -300,7 +300,8 @@ def find_layers(model: PreTrainedModel) -> list[nn.Module]:
     if layers is None:
         raise InputError(
             f"a {type(model).__name__} has no list of {depth} layers (ALBERT's are one, many times), so no student can "
-            "be cut from it; start from random weights (random=True), or take a BERT, RoBERTa, ELECTRA or DistilBERT"
+            "be cut from it; start from random weights (random=True, --random-start), or take a BERT, RoBERTa, ELECTRA "
+            "or DistilBERT"
         )
     return list(layers)
 

@@ -15,6 +15,7 @@ _LARGEST = 3.4e38  # float32 holds no larger number
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MAX_CLASSES = 10_000  # more are no classes but ids, texts, or the numbers of a regression
 SHOWN = 8  # labels in a message
+MAX_WHOLE = 20  # more whole numbers than this are hardly the names of classes
 
 
 def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
@@ -49,6 +50,18 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
     if are_integers:
         return tuple(str(number) for number in sorted({int(text) for text in distinct}))
     return tuple(sorted(distinct))
+
+
+def list_whole_numbers(values: Iterable[Any]) -> list[str]:
+    """The values, where they are a few whole numbers that are written or typed as floats: classes, in all likelihood.
+
+    A table makes 1.0 of the class 1 where another row has none.
+    """
+    distinct = _drop_missing({_as_text(value) for value in values})
+    if len(distinct) > MAX_WHOLE or not all(_NUMBER.fullmatch(text) for text in distinct):
+        return []
+    numbers = sorted({float(text) for text in distinct})
+    return [str(int(number)) for number in numbers] if all(number.is_integer() for number in numbers) else []
 
 
 def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:

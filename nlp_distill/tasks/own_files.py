@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_augment.errors import InputError
-from nlp_distill.tasks.labels import infer_labels
+from nlp_distill.tasks.labels import infer_labels, list_whole_numbers
 from nlp_distill.tasks.own_rows import OwnReader, open_split, open_splits
 from nlp_distill.tasks.splits import Row, drop_known, hold_out, to_dataset
 from nlp_distill.tasks.task import Task, TaskData
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 OWN_SHARE = 0.10  # of train, for each of validation and test where you give none
 
-OUR_COLUMNS = ("id", "label")  # what every split has besides its texts
+# What every split has besides its texts, and what augmenting and labelling add.
+OUR_COLUMNS = ("id", "label", "source_id", "rules", "teacher_logits")
 
 
 def load_own_files(
@@ -76,6 +77,8 @@ def load_own_files(
     if labels is None:
         labels = _class_names(sources["train"], label_column)
     names = infer_labels([row.label for row in raw["train"]]) if labels is None else _checked(labels)
+    if labels is None and not names:
+        _say_if_classes(row.label for row in raw["train"])
     metrics = ("accuracy", "macro_f1") if names else ("spearmanr", "pearson")
     task = Task(
         Path(train_file).stem if name is None else name, text_column, text_pair_column, names, metrics
@@ -165,6 +168,17 @@ def _read_unlabelled(reader: OwnReader, task: Task, path: str | Path, known: lis
             f"{path}: its id column repeats {Counter(ids).most_common(1)[0][0]!r}; ids must differ"
         )
     return dataset.remove_columns("id").add_column("id", ids).select_columns(dataset.column_names)
+
+
+def _say_if_classes(values: Iterable[Any]) -> None:
+    """Say of a regression on a few whole numbers that they may be classes."""
+    from nlp_distill.stages import announce  # torch comes with it
+
+    if whole := list_whole_numbers(values):
+        announce(
+            f"WARNING: the labels are the numbers {', '.join(whole)}, written with a fraction, and so this is a "
+            f"regression; where they are classes, add --labels {' '.join(whole)}"
+        )
 
 
 def _check_columns(text_columns: tuple[str, ...], label_column: str) -> None:

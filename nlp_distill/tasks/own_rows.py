@@ -95,6 +95,11 @@ class OwnReader:
                 if not self.skip_bad_rows:
                     raise InputError(
                         f"{where}: row {row.number} {error}; --skip-bad-rows drops such rows"
+                        + (
+                            ""
+                            if not task.labels
+                            else ", and --labels names all classes, where some are missing in train"
+                        )
                     ) from None
                 self.counts["skipped_bad_rows"] += 1
         if not labelled:

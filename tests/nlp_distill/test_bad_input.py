@@ -152,6 +152,23 @@ CASES = {
         f"evaluate {DATA} --model {{teacher}} {{bad}}/other_labels --max-length 32",
         "[calm, angry]",
     ),
+    "pairs for a model of one text": (
+        f"evaluate {DATA} --text-pair-column second --model {{teacher}} --max-length 32",
+        "reads one text; leave out --text-pair-column",
+    ),
+    "students in their teacher's folder": (
+        f"distill bilstm {DATA} --teacher {{teacher}} --output {{teacher}} --max-length 32",
+        "is a model's own folder, or another stage's",
+        "give another output",
+    ),
+    "a text column of ours": (
+        f"{FINETUNE} --train-file {{own}}/train.csv --text-column teacher_logits",
+        "the text column is called 'teacher_logits', as a column of our own is",
+    ),
+    "fewer than no workers": (
+        f"{FINETUNE} {DATA} --dataloader-num-workers -1",
+        "dataloader_num_workers is -1; it must be a whole number of at least 0",
+    ),
     # --- labelling
     "logits of another teacher": (
         f"{LABEL} --teacher {{encoder}} --input {{bad}}/ids.csv --output {{made}}/labelled.parquet",
@@ -202,11 +219,11 @@ CASES = {
     ),
     "label rows whose text is a number": (
         f"{LABEL} --input {{bad}}/ids_number.jsonl --output {{tmp}}/o.parquet",
-        "ids_number.jsonl row 1: column 'text' holds no text but 5",
+        "ids_number.jsonl row 1 (line 1): column 'text' holds 5, which is a int and no text; mend it, or drop",
     ),
     "label rows whose text is a list": (
         f"{LABEL} --input {{bad}}/ids_list.jsonl --output {{tmp}}/o.parquet",
-        "column 'text' holds no text but ['a', 'b']",
+        "column 'text' holds ['a', 'b'], which is a list and no text",
     ),
     "teachers with other numbers of classes": (
         f"{LABEL} --teacher {{teacher}} {{bad}}/regressor --input {{bad}}/ids.csv --output {{tmp}}/o.parquet",

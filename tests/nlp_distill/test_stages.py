@@ -147,13 +147,38 @@ def test_a_stage_that_made_nothing_does_not_occupy_its_folder(folder: Path) -> N
 
 def test_overwrite_replaces_other_inputs_and_reuses_the_same(folder: Path) -> None:
     run_stage("work", folder, INPUTS, Builder())
-    (folder / "old").touch()
+    (folder / "part1").write_text("of the old result")
+    for of_old in ("results.json", "report.html"):
+        (folder / of_old).touch()
     build = Builder()
     assert run_stage("work", folder, {**INPUTS, "seed": 1}, build, overwrite=True)["call"] == 1
-    assert not (folder / "old").exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["part1", FINISHED]
+    assert (folder / "part1").read_text() != "of the old result"
     run_stage("work", folder, {**INPUTS, "seed": 1}, build, overwrite=True)
     assert build.calls == 1
     assert [path.name for path in folder.parent.iterdir()] == ["stage"]
+
+
+@pytest.mark.parametrize("reason", ["overwrite", "damage"])
+def test_what_is_not_a_stage_s_own_stays_when_it_is_made_again(folder: Path, reason: str) -> None:
+    run_stage("work", folder, INPUTS, Builder())
+    (folder / "notes.txt").write_text("mine")
+    run_stage("other work", folder / "student", INPUTS, Builder())
+    inputs = {**INPUTS, "seed": 1} if reason == "overwrite" else INPUTS
+    if reason == "damage":
+        (folder / "part1").write_text("altered")
+    build = Builder()
+    for _ in range(2):  # and it is no part of what is checked for damage afterwards
+        run_stage("work", folder, inputs, build, overwrite=reason == "overwrite")
+        assert (folder / "notes.txt").read_text() == "mine"
+        (folder / "notes.txt").write_text("mine")
+    assert build.calls == 1
+    other = Builder()
+    run_stage("other work", folder / "student", INPUTS, other)
+    assert other.calls == 0 and [path.name for path in folder.parent.iterdir()] == ["stage"]
+    (folder / "notes.txt").write_text("changed")
+    run_stage("work", folder, inputs, build)
+    assert build.calls == 1
 
 
 def test_overwrite_brings_the_old_result_back_where_the_new_inputs_are_refused(folder: Path) -> None:

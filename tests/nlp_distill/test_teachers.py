@@ -1,10 +1,13 @@
 """Teachers answer frozen, in the student's label order, and refuse what cannot be a teacher."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from data_augment.errors import InputError
+from nlp_distill import teachers
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.teachers import (
     Teacher,
@@ -241,6 +244,24 @@ def test_a_teacher_with_its_own_tokenizer_refuses_rows_that_were_not_encoded_for
         teacher.run(batch)
     own = {f"teacher_{name}": value for name, value in batch.items()}
     torch.testing.assert_close(teacher.run(batch | own).logits, Teacher(make_bert()).run(batch).logits)
+
+
+def test_a_guess_of_whose_label_is_which_is_said_once(capsys):
+    teachers._say_guess.cache_clear()
+    for _ in range(2):
+        match_labels(["bad", "good"], ["LABEL_0", "LABEL_1"])
+        match_labels(["LABEL_0", "LABEL_1"], ["bad", "good"])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "are taken for [bad, good] in this order" in said
+    match_labels(["0", "1"], ["LABEL_0", "LABEL_1"])  # numbers are indices
+    match_labels(["LABEL_0", "LABEL_1"], ["LABEL_0", "LABEL_1"])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("given", ["runs/teacher", ["runs/teacher"], Path("runs/teacher")])
+def test_a_folder_is_no_teacher_and_is_told_how_to_become_one(given):
+    with pytest.raises(InputError, match=r"a teacher is 'runs/teacher'; give the model itself"):
+        Teacher(given)
 
 
 @pytest.mark.parametrize("student", [(), ("LABEL_0", "LABEL_1", "LABEL_2"), ("LABEL_0",)])

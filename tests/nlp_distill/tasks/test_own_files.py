@@ -7,7 +7,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_fro
 
 from data_augment.errors import InputError
 from nlp_distill.tasks import add_unlabelled, load_own_files
-from nlp_distill.tasks.labels import infer_labels, parse_label
+from nlp_distill.tasks.labels import infer_labels, list_whole_numbers, parse_label
 
 
 def rows(count, labels=("bad", "good"), start=0):
@@ -288,3 +288,25 @@ def test_unlabelled_text_may_come_as_one_text_a_line(tmp_path):
     data = load_own_files(train, text_column="review", label_column="stars", unlabelled_file=more)
     assert data.unlabelled is not None
     assert data.unlabelled["review"][:] == ["another text", "yet another one"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 1.0, float("nan")], ["0", "1"]),  # as pandas writes classes where one is missing
+        (["1", "1.0", "2", "2.0"], ["1", "2"]),
+        ([0.5, 1.0], []),
+        ([float(number) for number in range(30)], []),
+    ],
+)
+def test_whole_numbers_with_a_fraction_may_be_classes(values, expected):
+    assert list_whole_numbers(values) == expected
+
+
+def test_a_regression_on_what_may_be_classes_is_said(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"film {n},{n % 2}.0\n" for n in range(20)))
+    assert load_own_files(path, text_column="text").task.is_regression
+    assert "where they are classes, add --labels 0 1" in capsys.readouterr().err
+    assert load_own_files(path, text_column="text", labels=("0", "1")).task.labels == ("0", "1")
+    assert capsys.readouterr().err == ""
