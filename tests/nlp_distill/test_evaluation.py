@@ -1,6 +1,7 @@
 """Scoring: the logits are the model's, the classes are the task's, and each number is worked out by hand."""
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from data_augment.errors import InputError
+from nlp_distill import evaluation
 from nlp_distill.evaluation import (
     describe_scores,
     describe_size,
@@ -131,3 +133,23 @@ def test_kept_logits_come_back_as_they_were(tmp_path: Path) -> None:
     assert loaded.keys() == logits.keys()
     assert all(loaded[name].dtype == np.float32 and (loaded[name] == logits[name]).all() for name in logits)
     assert [path.name for path in tmp_path.iterdir()] == ["logits.npz"]
+
+
+def test_a_disturbance_now_and_then_is_no_slowness_and_few_texts_are_asked_again():
+    asked = {"teacher": [], "student": []}
+
+    def make(name, milliseconds):
+        def answer(text):
+            asked[name].append(text)
+            # Every other answer of the student waits for something else.
+            disturbed = name == "student" and len(asked[name]) % 2
+            time.sleep((20 if disturbed else milliseconds) / 1000)
+
+        return answer
+
+    found = evaluation.measure_speed(
+        {"teacher": make("teacher", 3), "student": make("student", 1)}, [("a",), ("b",)]
+    )
+    assert found["student"] < found["teacher"] < 15
+    for name in asked:
+        assert len(asked[name]) == 2 * evaluation.MIN_ANSWERS and set(asked[name]) == {("a",), ("b",)}
