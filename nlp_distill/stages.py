@@ -141,6 +141,12 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitSta
     return replaced
 
 
+def read_inputs(folder: Path) -> dict[str, Any] | None:
+    """What a finished stage was made from; ``None`` where there is none."""
+    finished = _read(folder / FINISHED)
+    return None if finished is None else finished["inputs"]
+
+
 def read_finished(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result of a stage that was finished with these inputs; ``None`` where there is none, or it is damaged."""
     finished = _read(folder / FINISHED)

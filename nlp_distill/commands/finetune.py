@@ -12,7 +12,7 @@ from nlp_distill.commands.inputs import find_model, load_data
 from nlp_distill.commands.push import push_model
 from nlp_distill.limits import check_positive
 from nlp_distill.processes import is_main_process
-from nlp_distill.stages import announce, run_stage
+from nlp_distill.stages import announce, read_inputs, run_stage
 from nlp_distill.tasks import TaskData
 
 
@@ -112,6 +112,7 @@ def finetune_at_rates(
         raise InputError(
             f"--output is {output}, and each learning rate has a folder beside it; give a folder below it"
         )
+    check_same_rates(output, rates, options.overwrite)
     folders = {rate: output.with_name(f"{output.name}-lr{rate:g}") for rate in rates}
     runs = {
         rate: train(folder, {**options.training, "learning_rate": rate}) for rate, folder in folders.items()
@@ -131,6 +132,21 @@ def finetune_at_rates(
 
     inputs = {"tuning": tuning, "weights": hash_file(folders[best] / "model.safetensors")}
     return run_stage(f"the best of {len(rates)} learning rates", output, inputs, copy, options.overwrite)
+
+
+def check_same_rates(output: Path, rates: list[float], overwrite: bool) -> None:
+    """Refuse, before any is trained, other rates than those whose best is there already.
+
+    Raises:
+        InputError: naming them.
+    """
+    inputs = read_inputs(output) or {}
+    found = inputs.get("tuning", {}).get("validation_scores")
+    if found and set(found) != {str(rate) for rate in rates} and not overwrite:
+        raise InputError(
+            f"{output} holds the best of the learning rates {', '.join(found)}, and other rates are given now; choose "
+            "another output, or --overwrite to make it again"
+        )
 
 
 def finetune_teacher(

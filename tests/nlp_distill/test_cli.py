@@ -223,7 +223,7 @@ def test_a_diverging_run_says_so_in_one_line(
 
 
 def test_finetune_keeps_the_best_of_several_rates(
-    run_cli, encoder_folder: Path, data_options: list[str], tmp_path: Path
+    run_cli, encoder_folder: Path, data_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     output, published = tmp_path / "t", tmp_path / "published"
     options = ["--max-length", 32, "--num-train-epochs", 2, "--results-dir", published]
@@ -243,6 +243,11 @@ def test_finetune_keeps_the_best_of_several_rates(
     assert all((best[name] == kept[name]).all() for name in best)
     assert AutoTokenizer.from_pretrained(output)
     assert run_cli(*command) == 0  # everything is reused
+    unpublished = [part for part in command if part not in ("--results-dir", published)]
+    capsys.readouterr()
+    assert run_cli(*unpublished, "1e-3") == 2  # before it is trained
+    assert f"{output} holds the best of the learning rates 1e-09, 0.01, and other" in capsys.readouterr().err
+    assert not (tmp_path / "t-lr0.001").exists()
 
 
 def test_finetune_replaces_a_head_of_another_size(
