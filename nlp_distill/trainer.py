@@ -113,9 +113,8 @@ class DistillationTrainer(Trainer):
             )
         if kwargs.get("model_init") is not None:
             raise ValueError("model_init is not used here: make the student first, and give it as model")
-        model = unwrap_compiled(
-            model
-        )  # TrainingArguments(torch_compile=True) compiles student and loss together
+        # TrainingArguments(torch_compile=True) compiles student and loss together.
+        model = unwrap_compiled(model)
         check_single_label(model, "student")
         objective = HardLabels() if objective is None else objective
         check_weights(objective)
