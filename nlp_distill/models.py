@@ -196,12 +196,13 @@ def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | N
         return config.pair
     if isinstance(config, SANConfig):
         return True
-    page = Path(name) / "results.json"  # of a model that `finetune` made
+    page = (
+        Path(name) / "results.json"
+    )  # of a model that `finetune` made; one of single texts could read pairs
     try:
-        found = json.loads(page.read_text(encoding="utf-8")).get("is_pair")
+        return True if json.loads(page.read_text(encoding="utf-8")).get("is_pair") is True else None
     except (OSError, ValueError, AttributeError):
         return None
-    return found if isinstance(found, bool) else None
 
 
 def check_reads(name: str | Path, is_pair: bool, task: str | None = None, **kwargs) -> None:

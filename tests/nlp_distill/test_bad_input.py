@@ -152,10 +152,6 @@ CASES = {
         f"evaluate {DATA} --model {{teacher}} {{bad}}/other_labels --max-length 32",
         "[calm, angry]",
     ),
-    "pairs for a model of one text": (
-        f"evaluate {DATA} --text-pair-column second --model {{teacher}} --max-length 32",
-        "reads one text; leave out --text-pair-column",
-    ),
     "students in their teacher's folder": (
         f"distill bilstm {DATA} --teacher {{teacher}} --output {{teacher}} --max-length 32",
         "is a model's own folder, or another stage's",

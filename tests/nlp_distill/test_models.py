@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, RobertaConfig
 
 from data_augment.errors import InputError
-from nlp_distill.models import check_max_length, load_classifier, load_pretrained
-from nlp_distill.students import BiLSTMForSequenceClassification, build_bilstm
+from nlp_distill.models import check_max_length, check_reads, load_classifier, load_pretrained, reads_pairs
+from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification, build_bilstm
 
 
 @pytest.fixture
@@ -144,3 +144,26 @@ def test_a_head_that_is_not_in_the_checkpoint_is_announced(
     load_classifier(tmp_path / "bare")
     error = capsys.readouterr().err
     assert "WARNING" in error and "classifier.weight" in error and "never fine-tuned" in error
+
+
+def test_a_model_that_was_fine_tuned_on_pairs_is_known_by_its_results(make_bert, tmp_path):
+    make_bert().save_pretrained(tmp_path)
+    assert reads_pairs(tmp_path) is None
+    for content, expected in [
+        ('{"is_pair": true}', True),
+        ('{"is_pair": false}', None),
+        ("[]", None),
+        ("torn", None),
+    ]:
+        (tmp_path / "results.json").write_text(content)
+        assert reads_pairs(tmp_path) is expected
+    (tmp_path / "results.json").write_text('{"is_pair": true}')
+    check_reads(tmp_path, True)
+    with pytest.raises(InputError, match="compares two texts; name the column of the second"):
+        check_reads(tmp_path, False)
+    single = BiLSTMForSequenceClassification(
+        BiLSTMConfig(vocab_size=9, embedding_size=4, hidden_size=4, head_size=4)
+    )
+    single.save_pretrained(tmp_path / "bilstm")
+    with pytest.raises(InputError, match="reads one text; leave out --text-pair-column"):
+        check_reads(tmp_path / "bilstm", True)

@@ -146,7 +146,7 @@ def test_evaluation_scores_its_task_and_refuses_one_it_was_not_trained_on(
     assert run_cli("evaluate", *of_task("films", called="mine"), *model, "--model-task", "films") == 0
     capsys.readouterr()
     assert run_cli("evaluate", *of_task("films"), *model, "--model-task", "words") == 2
-    assert "labels" in read_error(capsys)  # a task with other classes
+    assert "compares two texts; name the column of the second with --text-pair-column" in read_error(capsys)
     alone = ["--model", teacher_folder, "--max-length", 32, "--model-task", "films"]
     assert run_cli("evaluate", *of_task("films"), *alone) == 2
     assert "no multi-task model; leave out --model-task" in read_error(capsys)
