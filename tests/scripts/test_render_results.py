@@ -296,7 +296,8 @@ def test_the_results_that_the_readme_speaks_of_are_published_with_what_reproduce
                 assert -1 <= entry["score"] <= 1 and entry["command"].startswith("nlp-distill ")
                 assert entry["selected_on"] == "train" and entry["versions"]["torch"].startswith("2.13.0")
                 assert all(len(part["sha256"]) == 64 for part in entry["data"].values())
-                assert entry["config"]["training"]["learning_rate"] > 0 and entry["wall_time_s"] > 0
+                rates = entry["config"]["training"]["learning_rate"]  # several, where the best was chosen
+                assert min(rates if isinstance(rates, list) else [rates]) > 0 and entry["wall_time_s"] > 0
 
 
 def test_the_readme_holds_the_comparisons_and_they_are_whole(render) -> None:
