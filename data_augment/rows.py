@@ -117,7 +117,7 @@ class RowReader:
             return problem
         for name in self._texts:
             if not isinstance(row[name], str):
-                return f"column {name!r} holds {_shorten(row[name])}, which is a {type(row[name]).__name__} and no text"
+                return f"column {name!r} holds {_shorten(row[name])}, which is no text"
         return ""
 
     def _check_columns(self) -> None:

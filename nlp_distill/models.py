@@ -196,13 +196,16 @@ def reads_pairs(name: str | Path, task: str | None = None, **kwargs) -> bool | N
         return config.pair
     if isinstance(config, SANConfig):
         return True
-    page = (
-        Path(name) / "results.json"
-    )  # of a model that `finetune` made; one of single texts could read pairs
+    return True if _was_tuned_on_pairs(Path(name)) else None  # one of single texts could read pairs
+
+
+def _was_tuned_on_pairs(folder: Path) -> bool:
+    """Whether the results that ``finetune`` wrote beside a model say that its task has pairs."""
     try:
-        return True if json.loads(page.read_text(encoding="utf-8")).get("is_pair") is True else None
-    except (OSError, ValueError, AttributeError):
-        return None
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(results, dict) and results.get("is_pair") is True
 
 
 def check_reads(name: str | Path, is_pair: bool, task: str | None = None, **kwargs) -> None:

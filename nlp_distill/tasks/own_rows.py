@@ -83,6 +83,7 @@ class OwnReader:
         Raises:
             InputError: for a label outside the task, by row number.
         """
+        names_all = ", and --labels names all classes, where some are missing in train" if task.labels else ""
         labelled = []
         known: dict[str, int | float] = {}  # there are far fewer labels than rows
         for row in rows:
@@ -94,12 +95,7 @@ class OwnReader:
             except InputError as error:
                 if not self.skip_bad_rows:
                     raise InputError(
-                        f"{where}: row {row.number} {error}; --skip-bad-rows drops such rows"
-                        + (
-                            ""
-                            if not task.labels
-                            else ", and --labels names all classes, where some are missing in train"
-                        )
+                        f"{where}: row {row.number} {error}; --skip-bad-rows drops such rows{names_all}"
                     ) from None
                 self.counts["skipped_bad_rows"] += 1
         if not labelled:

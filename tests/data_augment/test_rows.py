@@ -313,9 +313,7 @@ def test_null_is_empty_in_cells_and_null_in_jsonl(tmp_path: Path) -> None:
 def test_a_number_or_a_list_is_no_text(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "fine"}\n{"text": 12345}\n{"text": ["a", "b"]}\n{"text": "dull"}\n')
-    with pytest.raises(
-        InputError, match=r"row 2 \(line 2\): column 'text' holds 12345, which is a int and no text"
-    ):
+    with pytest.raises(InputError, match=r"row 2 \(line 2\): column 'text' holds 12345, which is no text"):
         list(read_rows(path, required_columns=["text"], text_columns=["text"]))
     reader = read_rows(path, required_columns=["text"], text_columns=["text"], skip_bad_rows=True)
     assert [row["text"] for row in reader] == ["fine", "dull"] and reader.skipped == 2
