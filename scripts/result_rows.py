@@ -1,0 +1,47 @@
+"""Published results as the tables read them: one entry a trained model, grouped by task and method."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+Methods = dict[str, list[dict[str, Any]]]
+Results = dict[str, Methods]
+
+
+def read_results(folder: Path) -> Results:
+    """Result files as ``{task: {method: [one entry a seed]}}``, seeds in order."""
+    tasks: Results = defaultdict(lambda: defaultdict(list))
+    for path in sorted(folder.glob("*/*/*.json"), key=lambda path: (path.parts[:-1], int(path.stem))):
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        tasks[entry["task"]][entry["method"]].append(entry)
+    return tasks
+
+
+def mean_scores(row: str, columns: list[str], tasks: Results) -> list[float | None]:
+    """A method's mean score on each task; ``None`` where it has none."""
+    scores = ([entry["score"] for entry in tasks[task].get(row, [])] for task in columns)
+    return [fmean(found) if found else None for found in scores]
+
+
+def count_a_task(numbers: list[int]) -> str:
+    """How many seeds the tasks have, of sorted numbers: from the fewest to the most."""
+    return f"{numbers[0]}–{numbers[-1]} a task" if numbers[0] < numbers[-1] else f"{numbers[0]} a task"
+
+
+def describe_sample(methods: dict[str, list[dict[str, Any]]]) -> str:
+    """Say where rows are a sample of the official ones: such scores are no official scores."""
+    sources = [entry.get("data_source", "") for entries in methods.values() for entry in entries]
+    found = [re.search(r"\([^)]*sample[^)]*\)", source) for source in sources]
+    return next((f" {match[0]}" for match in found if match), "")
+
+
+def mark_selection(entries: list[dict[str, Any]]) -> str:
+    """A mark for scores whose checkpoints were selected on the reported rows, as many papers do."""
+    return (
+        " (selected on the reported rows)"
+        if any(entry.get("selected_on") == "dev" for entry in entries)
+        else ""
+    )
