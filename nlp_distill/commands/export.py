@@ -132,7 +132,10 @@ def read_samples(
         raise InputError(f"{options.student} reads one text; leave out --text-pair-column")
     columns = [options.text_column, *([options.text_pair_column] if options.text_pair_column else [])]
     rows = []
-    for row in read_rows(Path(options.sample_file), required_columns=tuple(columns)):
+    reader = read_rows(
+        Path(options.sample_file), required_columns=tuple(columns), skip_bad_rows=options.skip_bad_rows
+    )
+    for row in reader:
         texts = tuple(str(row[column]) for column in columns)
         rows.append(texts if len(texts) == 2 else texts[0])
         if len(rows) == PARITY_ROWS:

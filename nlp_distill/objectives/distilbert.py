@@ -56,7 +56,8 @@ class DistilBERT(Objective):
         if not (soft or masked_lm or cosine):
             raise InputError("soft, masked_lm and cosine weigh 0, so nothing is learnt; give one a weight")
         self.only_masked = only_masked
-        self.temperature, self.soft, self.masked_lm, self.cosine = temperature, soft, masked_lm, cosine
+        self.temperature = temperature
+        self.weights = {"soft": soft, "masked_lm": masked_lm, "cosine": cosine}
         self.needs = frozenset({"hidden_states"} if cosine else ())
         if student.vocab_size != teacher.vocab_size:
             raise InputError(
@@ -77,20 +78,20 @@ class DistilBERT(Objective):
                 f"DistilBERT learns from one teacher, and there are {teacher_logits.shape[1]}; give one of them"
             )
         logits = student_outputs["logits"]
-        if self.masked_lm or self.only_masked:
+        if self.weights["masked_lm"] or self.only_masked:
             labels = batch["labels"]
             masked = labels != UNLABELLED
         softened = masked if self.only_masked else batch["attention_mask"].bool()
         terms = {}
-        if self.soft:
+        if self.weights["soft"]:
             terms["soft_targets"] = logits.sum() * 0.0
             if softened.any():  # a short batch may have no masked token
                 loss = soft_target_loss(logits[softened], teacher_logits[softened], self.temperature)
-                terms["soft_targets"] = self.soft * loss
-        if self.masked_lm:
-            terms["masked_lm"] = self.masked_lm * hard_label_loss(logits[masked], labels[masked])
-        if self.cosine:
+                terms["soft_targets"] = self.weights["soft"] * loss
+        if self.weights["masked_lm"]:
+            terms["masked_lm"] = self.weights["masked_lm"] * hard_label_loss(logits[masked], labels[masked])
+        if self.weights["cosine"]:
             teacher = require_parts(teacher_outputs, self.needs, "DistilBERT")
             states = (student_outputs["hidden_states"][-1], teacher["hidden_states"][-1])
-            terms["cosine"] = self.cosine * cosine_loss(*states, batch["attention_mask"])
+            terms["cosine"] = self.weights["cosine"] * cosine_loss(*states, batch["attention_mask"])
         return terms

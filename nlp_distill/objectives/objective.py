@@ -101,18 +101,35 @@ PROGRESS = [tenth / 10 for tenth in range(11)]  # where a schedule is looked at
 
 
 def check_weights(objective: Objective, what: str = "the objective") -> None:
-    """Refuse an objective of which every part has weight 0 from the first step to the last.
+    """Refuse an objective of which every part has weight 0 from the first step to the last, or one a negative weight.
 
     Raises:
         ValueError: saying so.
     """
     parts = [module for module in objective.modules() if isinstance(module, Objective)]
     leaves = [part for part in parts if not any(isinstance(m, Objective) for m in list(part.modules())[1:])]
-    weights = [getattr(leaf, "weight", 1.0) for leaf in leaves]
-    if not any(value_at(weight, progress) for weight in weights for progress in PROGRESS):
+    found = [
+        (leaf, value_at(weight, progress))
+        for leaf in leaves
+        for weight in _list_weights(leaf)
+        for progress in PROGRESS
+    ]
+    for leaf, value in found:
+        if not value >= 0:  # NaN as well
+            raise ValueError(
+                f"{type(leaf).__name__} has weight {value}, which unlearns or breaks; give 0 or more"
+            )
+    if not any(value for _, value in found):
         raise ValueError(
             f"every weight of {what} is 0, so that nothing is learnt; give one part a weight above 0"
         )
+
+
+def _list_weights(leaf: Objective) -> list[Any]:
+    """The weight of an objective, or of each of its terms."""
+    if isinstance(several := getattr(leaf, "weights", None), Mapping):
+        return list(several.values())
+    return [getattr(leaf, "weight", 1.0)]
 
 
 def reads_teacher_logits(objective: Objective) -> bool:

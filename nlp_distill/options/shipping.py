@@ -148,6 +148,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text-column", metavar="NAME")
     parser.add_argument("--text-pair-column", metavar="NAME")
+    parser.add_argument("--skip-bad-rows", action="store_true", help="pass over bad rows instead of stopping")
     add_common_options(parser)
 
 

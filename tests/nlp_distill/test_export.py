@@ -169,6 +169,24 @@ def test_an_exported_program_says_what_it_takes(save, run_cli, tmp_path):
     assert "takes input_ids, attention_mask, token_type_ids" in card and "MODEL_CARD" not in card
 
 
+def test_bad_rows_of_the_sample_are_passed_over_where_asked(save, run_cli, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS) + '\n{"text": 3, broken\n')
+    asked = [
+        "export",
+        save("bert"),
+        "--output",
+        tmp_path / "out",
+        "--sample-file",
+        rows,
+        "--text-column",
+        "text",
+    ]
+    assert run_cli(*asked) == 2 and "--skip-bad-rows" in capsys.readouterr().err
+    assert run_cli(*asked, "--skip-bad-rows") == 0
+    assert json.loads((tmp_path / "out" / "parity.json").read_text())["parity"]["rows"] == len(TEXTS)
+
+
 @pytest.mark.parametrize("quantize", ["int8-dynamic", "int8-static"])
 @pytest.mark.parametrize("kind", ["bert", "bilstm", "cnn"])
 def test_int8_is_smaller_and_answers_nearly_the_same(save, run_cli, tmp_path, kind, quantize):

@@ -9,7 +9,15 @@ from transformers import TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from data_augment.errors import InputError
-from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets, Sum
+from nlp_distill.objectives import (
+    DistilBERT,
+    HardLabels,
+    LogitRegression,
+    Objective,
+    SoftTargets,
+    Sum,
+    TinyBERTLayers,
+)
 from nlp_distill.objectives.hard_labels import hard_label_loss
 from nlp_distill.objectives.logit_regression import logit_regression_loss
 from nlp_distill.objectives.objective import check_weights
@@ -379,6 +387,24 @@ def test_an_objective_of_which_every_weight_is_zero_is_refused(objective, make_b
         DistillationTrainer(
             make_bert(), objective=objective, args=TrainingArguments(str(tmp_path), use_cpu=True)
         )
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), lambda progress: 0.5 - progress])
+def test_a_weight_that_is_negative_at_any_time_is_refused(weight, make_bert, tmp_path):
+    objective = HardLabels() + SoftTargets(weight=weight)
+    with pytest.raises(ValueError, match="SoftTargets has weight .*give 0 or more"):
+        DistillationTrainer(
+            make_bert(), objective=objective, args=TrainingArguments(str(tmp_path), use_cpu=True)
+        )
+
+
+def test_the_weight_of_each_term_counts(make_bert):
+    config = make_bert().config
+    with pytest.raises(ValueError, match="TinyBERTLayers has weight -1"):
+        check_weights(TinyBERTLayers(config, config, hidden=-1.0))
+    with pytest.raises(ValueError, match="DistilBERT has weight -2"):
+        check_weights(DistilBERT(config, config, masked_lm=-2.0))
+    check_weights(TinyBERTLayers(config, config, hidden=0.0) + DistilBERT(config, config, cosine=0.0))
 
 
 @pytest.mark.parametrize(
