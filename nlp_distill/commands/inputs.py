@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib.util
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,5 +172,32 @@ def _check_training_values(given: Mapping[str, Any]) -> None:
     for pair in (given.get("optim_args") or "").split(","):
         if pair and pair.count("=") != 1:
             raise InputError(f"optim_args holds {pair!r}; write NAME=VALUE,NAME=VALUE")
-    if given.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
-        raise InputError("deepspeed is not installed; run `pip install deepspeed`, or leave out --deepspeed")
+    packages = {"deepspeed": "deepspeed", "use_liger_kernel": "liger-kernel"}
+    for name, package in packages.items():
+        if given.get(name) and importlib.util.find_spec(package.replace("-", "_")) is None:
+            option = name.replace("_", "-")
+            raise InputError(
+                f"{package} is not installed; run `pip install {package}`, or leave out --{option}"
+            )
+    if given.get("fsdp") and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        raise InputError(
+            "--fsdp shares a model among processes, and there is one; start with `accelerate launch --num_processes N "
+            "-m nlp_distill ...`, or leave it out"
+        )
+    if given.get("torch_compile_backend") or given.get("torch_compile_mode"):
+        _check_compiler(given)
+
+
+def _check_compiler(given: Mapping[str, Any]) -> None:
+    """Refuse a backend or mode of ``torch.compile`` that does not exist."""
+    from accelerate.utils import DynamoBackend
+    from torch._inductor import list_mode_options
+
+    allowed = {
+        "torch_compile_backend": [backend.value.lower() for backend in DynamoBackend],
+        "torch_compile_mode": list(list_mode_options()),
+    }
+    for name, known in allowed.items():
+        value = given.get(name)
+        if value and value.lower() not in known:
+            raise InputError(f"{name} is {value}; give any of {', '.join(known)}")

@@ -296,6 +296,22 @@ CASES = {
     ),
     "seed of all students": (f"{DISTILL} --seed 3", "--seeds"),
     "reporter that is not installed": (f"{FINETUNE} {DATA} --report-to comet_ml", "`pip install comet_ml`"),
+    "kernels that are not installed": (
+        f"{FINETUNE} {DATA} --use-liger-kernel true",
+        "`pip install liger-kernel`",
+    ),
+    "a model shared by one process": (
+        f"{FINETUNE} {DATA} --fsdp full_shard",
+        "--fsdp shares a model among processes, and there is one",
+    ),
+    "compiler that does not exist": (
+        f"{FINETUNE} {DATA} --torch-compile-backend nobody",
+        "torch_compile_backend is nobody; give any of ",
+    ),
+    "mode that the compiler has not": (
+        f"{FINETUNE} {DATA} --torch-compile-mode wrong",
+        "torch_compile_mode is wrong; give any of default",
+    ),
     "learning rate 0": (
         f"{FINETUNE} {DATA} --learning-rate 0",
         "learning_rate is 0.0; it must be a number above 0",
