@@ -10,6 +10,7 @@ import pytest
 
 from nlp_distill import cli
 from nlp_distill.students import BiLSTMConfig, BiLSTMForSequenceClassification
+from nlp_distill.subjects import TorchSubject
 from nlp_distill.tasks import load_task
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_models.py"
@@ -166,7 +167,7 @@ def test_an_exported_model_stands_under_its_own_form(run, tmp_path, models, caps
 
 
 def test_texts_of_the_length_asked_for_are_timed(script, models):
-    teacher = script.TorchSubject(models[0].partition("=")[2], 64)
+    teacher = TorchSubject(models[0].partition("=")[2], 64)
     texts = ["good " * words for words in range(1, 60)]
     chosen = script.choose_texts(teacher, texts, 20)
     lengths = [len(teacher.tokenizer(text)["input_ids"]) for text in chosen]
