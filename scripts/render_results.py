@@ -1,34 +1,31 @@
-"""Render the result tables of the README from the files under ``scripts/results``.
+"""Render the tables of the README, and of those beside the result files, from the files under ``scripts``.
 
-    python scripts/render_results.py            # rewrite README.md between its markers
-    python scripts/render_results.py --check    # exit 1 if README.md is not up to date
+    python scripts/render_results.py            # rewrite the pages between their markers
+    python scripts/render_results.py --check    # exit 1 if one is not up to date
 
-Every file is one trained model, ``scripts/results/<method>/<task>/<seed>.json``; a row of a table is one method on one
-task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured;
+Every file of ``scripts/results/<method>/<task>/<seed>.json`` is one trained model; a row of a table is one method on
+one task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured;
 ``scripts/compressions/tweets.json`` is the ``compress.json`` of one run, ``scripts/fits/tweets.json`` the ``fit.json``.
+The README has students beside their teachers and one comparison; ``scripts/results/README.md`` has all results, and
+``scripts/comparisons/README.md`` all comparisons.
 """
 
 import argparse
 import json
-import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from result_rows import Methods, Results, read_results
+from result_rows import Results, keep_teachers, read_results
+from table_at_a_glance import render_glance
 from table_of_several import is_multitask, render_multitask
-from tables_by_student import FAMILIES, find_family, render_family
-from tables_by_task import render_task
+from tables_by_student import FAMILIES, find_family, keep_family, render_family
+from tables_by_task import ALL_KINDS, render_task
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- results: begin, rendered by scripts/render_results.py -->", "<!-- results: end -->"
-COMPARE_BEGIN = "<!-- compare: begin, rendered by scripts/render_results.py -->"
-COMPARE_END = "<!-- compare: end -->"
-COMPRESS_BEGIN = "<!-- compress: begin, rendered by scripts/render_results.py -->"
-COMPRESS_END = "<!-- compress: end -->"
-FIT_BEGIN, FIT_END = "<!-- fit: begin, rendered by scripts/render_results.py -->", "<!-- fit: end -->"
-ALL_KINDS = ("sst2",)  # tasks in whose own table small BERTs stand too, beside the other students
+SHOWN = "sst2.json"  # the comparison that the README has
 
 
 def render_tables(tasks: Results) -> str:
@@ -54,48 +51,15 @@ def render_tables(tasks: Results) -> str:
         for task, methods in sorted(shown.items())
     ]
     tables += [
-        render_family(family, _keep_family(family, compared)) for family in FAMILIES if family in families
+        render_family(family, keep_family(family, compared)) for family in FAMILIES if family in families
     ]
     tables += [table] if (table := render_multitask(tasks)) else []
     return "\n\n".join(tables)
 
 
-def keep_teachers(methods: Methods) -> Methods:
-    """The methods of a table, without teachers from whom no student in it learnt.
-
-    A teacher is known by the folder that its command made and a student's command names; where none is named, by a seed
-    that some student has. All teachers stay where neither leaves one.
-    """
-    teachers = methods.get("teacher", [])
-    students = [entry for name, entries in methods.items() if name != "teacher" for entry in entries]
-    named = {_read_option(entry, "--teacher") for entry in students} - {None}
-    seeds = {entry["seed"] for entry in students}
-    kept = [entry for entry in teachers if _read_option(entry, "--output") in named]
-    kept = kept or [entry for entry in teachers if entry["seed"] in seeds]
-    return methods | {"teacher": kept} if kept else methods
-
-
-def _read_option(entry: dict[str, Any], option: str) -> str | None:
-    """The value of an option in the command that made a result; ``None`` where it has none."""
-    words = shlex.split(entry.get("command", ""))
-    return words[words.index(option) + 1] if option in words else None
-
-
-def _keep_family(family: str, tasks: Results) -> Results:
-    """The methods of one student and the teachers, by task."""
-    return {
-        task: keep_teachers(
-            {name: own for name, own in methods.items() if name == "teacher" or find_family(name) == family}
-        )
-        for task, methods in tasks.items()
-        if any(find_family(name) == family for name in methods)
-    }
-
-
-def render_comparisons(folder: Path) -> str:
+def render_comparisons(paths: Iterable[Path]) -> str:
     """A table a file of ``compare_models.py``: scores and price of models in several forms, from one run."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    return "\n\n".join(render_comparison(report) for report in reports)
+    return "\n\n".join(render_comparison(json.loads(path.read_text(encoding="utf-8"))) for path in paths)
 
 
 def render_comparison(report: dict[str, Any]) -> str:
@@ -142,14 +106,44 @@ def render_fit(path: Path) -> str:
     return page.partition("\n")[2].strip()
 
 
-def replace_block(text: str, block: str, begin: str = BEGIN, end: str = END) -> str:
-    """``text`` with ``block`` between the markers."""
+def mark(name: str) -> tuple[str, str]:
+    """The markers of a block."""
+    return f"<!-- {name}: begin, rendered by scripts/render_results.py -->", f"<!-- {name}: end -->"
+
+
+def replace_block(text: str, name: str, block: str) -> str:
+    """``text`` with ``block`` between the markers of that name."""
+    begin, end = mark(name)
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"error: README.md lacks the markers {begin} and {end}")
+        raise SystemExit(f"error: there are no markers {begin} and {end}")
     inside = f"\n{block}\n\n" if block else ""
     return f"{before}{begin}\n{inside}{end}{after}"
+
+
+def render_pages(root: Path) -> dict[Path, str]:
+    """Every page as it should be."""
+    scripts = root / "scripts"
+    tasks = read_results(scripts / "results")
+    blocks = {
+        root / "README.md": {
+            "glance": render_glance(tasks),
+            "compare": render_comparisons([scripts / "comparisons" / SHOWN]),
+            "fit": render_fit(scripts / "fits" / "tweets.json"),
+            "compress": render_compression(scripts / "compressions" / "tweets.json"),
+        },
+        scripts / "results" / "README.md": {"results": render_tables(tasks)},
+        scripts / "comparisons" / "README.md": {
+            "comparisons": render_comparisons(sorted((scripts / "comparisons").glob("*.json")))
+        },
+    }
+    pages = {}
+    for path, own in blocks.items():
+        pages[path] = path.read_text(encoding="utf-8")
+        for name, block in own.items():
+            pages[path] = replace_block(pages[path], name, block)
+    return pages
 
 
 def main() -> int:
@@ -158,31 +152,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 if the README is out of date"
+        "--check", action="store_true", help="change nothing; exit 1 if a page is out of date"
     )
     options = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    results = ROOT / "scripts" / "results"
-    new = replace_block(old, render_tables(read_results(results)))
-    if COMPARE_BEGIN in new:
-        new = replace_block(
-            new, render_comparisons(ROOT / "scripts" / "comparisons"), COMPARE_BEGIN, COMPARE_END
-        )
-    if COMPRESS_BEGIN in new:
-        page = render_compression(ROOT / "scripts" / "compressions" / "tweets.json")
-        new = replace_block(new, page, COMPRESS_BEGIN, COMPRESS_END)
-    if FIT_BEGIN in new:
-        new = replace_block(new, render_fit(ROOT / "scripts" / "fits" / "tweets.json"), FIT_BEGIN, FIT_END)
+    old = []
+    for path, page in render_pages(ROOT).items():
+        if path.read_text(encoding="utf-8") != page:
+            old.append(str(path.relative_to(ROOT)))
+            if not options.check:
+                path.write_text(page, encoding="utf-8")
     if options.check:
-        print(
-            "README.md is up to date"
-            if new == old
-            else "README.md is out of date; run scripts/render_results.py"
+        said = (
+            f"out of date: {', '.join(old)}; run scripts/render_results.py"
+            if old
+            else "every page is up to date"
         )
-        return int(new != old)
-    readme.write_text(new, encoding="utf-8")
-    return 0
+        print(said)
+    return int(options.check and bool(old))
 
 
 if __name__ == "__main__":

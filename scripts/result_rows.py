@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +19,27 @@ def read_results(folder: Path) -> Results:
         entry = json.loads(path.read_text(encoding="utf-8"))
         tasks[entry["task"]][entry["method"]].append(entry)
     return tasks
+
+
+def keep_teachers(methods: Methods) -> Methods:
+    """The methods of a table, without teachers from whom no student in it learnt.
+
+    A teacher is known by the folder that its command made and a student's command names; where none is named, by a seed
+    that some student has. All teachers stay where neither leaves one.
+    """
+    teachers = methods.get("teacher", [])
+    students = [entry for name, entries in methods.items() if name != "teacher" for entry in entries]
+    named = {_read_option(entry, "--teacher") for entry in students} - {None}
+    seeds = {entry["seed"] for entry in students}
+    kept = [entry for entry in teachers if _read_option(entry, "--output") in named]
+    kept = kept or [entry for entry in teachers if entry["seed"] in seeds]
+    return methods | {"teacher": kept} if kept else methods
+
+
+def _read_option(entry: dict[str, Any], option: str) -> str | None:
+    """The value of an option in the command that made a result; ``None`` where it has none."""
+    words = shlex.split(entry.get("command", ""))
+    return words[words.index(option) + 1] if option in words else None
 
 
 def mean_scores(row: str, columns: list[str], tasks: Results) -> list[float | None]:

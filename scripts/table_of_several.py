@@ -32,7 +32,7 @@ def render_multitask(tasks: Results) -> str:
     A row stands there once the method has a result on each of the averaged tasks, and of teachers those seeds count
     that have one on each.
     """
-    tasks = _keep_complete(tasks)
+    tasks = keep_complete(tasks)
     methods = {method for task in AVERAGED for method in tasks.get(task, {}) if is_multitask(method)}
     names = [*(name for name in MULTITASK if name == "teacher" or name in methods)]
     names += sorted(methods - set(names))
@@ -89,7 +89,7 @@ def _take_scores(curve: Sequence[Sequence[float]]) -> list[float]:
     return [score for _, score in curve]
 
 
-def _keep_complete(tasks: Results) -> Results:
+def keep_complete(tasks: Results) -> Results:
     """The results without teachers of seeds that some averaged task has none of, where there is a seed for all.
 
     Of those, where BAM's student has some of the seeds, the teachers of its seeds: it learnt from them.

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from result_rows import Results, count_a_task, mean_scores
+from result_rows import Results, count_a_task, keep_teachers, mean_scores
 
 FAMILIES = {
     "tinybert_3x312": "TinyBERT, 3 layers of 312",
@@ -44,6 +44,17 @@ def find_family(method: str) -> str | None:
     return next(
         (name for name in FAMILIES if method == name or method.startswith((f"{name}_", f"{name} "))), None
     )
+
+
+def keep_family(family: str, tasks: Results) -> Results:
+    """The methods of one student and the teachers, by task."""
+    return {
+        task: keep_teachers(
+            {name: own for name, own in methods.items() if name == "teacher" or find_family(name) == family}
+        )
+        for task, methods in tasks.items()
+        if any(find_family(name) == family for name in methods)
+    }
 
 
 def render_family(family: str, tasks: Results) -> str:

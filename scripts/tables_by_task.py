@@ -34,6 +34,7 @@ TITLES = {
     "spacy_bow_without_teacher": "spaCy's bag of words, without the teacher",
     "spacy_bow_distilled": "spaCy's bag of words, distilled",
 }
+ALL_KINDS = ("sst2",)  # tasks in whose table small BERTs stand too, beside the other students
 TAGGER = re.compile(r"tagger_(\d+)x(\d+)(_without_teacher)?")  # what `distill tagger` publishes
 
 
@@ -86,18 +87,22 @@ def render_task(
 
 def _list_gaps_closed(methods: Methods, teacher: float | None) -> list[str]:
     """The share of the gap that each student closes, with its name where there are several."""
-    pairs = {
-        name: f"{name.removesuffix('_distilled')}_without_teacher"
-        for name in sorted(methods, key=order_methods)
-        if name.endswith("_distilled") or name in FAMILIES or TAGGER.fullmatch(name)
-    }
     found = {}
-    for student, without in pairs.items():
+    for student, without in list_baselines(methods).items():
         if teacher and without in methods:
             low, high = (fmean(entry["score"] for entry in methods[name]) for name in (without, student))
             if teacher > low:
                 found[name_method(student)] = f"{(high - low) / (teacher - low):.0%}"
     return [f"{share} ({name})" for name, share in found.items()] if len(found) > 1 else list(found.values())
+
+
+def list_baselines(methods: Methods) -> dict[str, str]:
+    """The distilled students of a table in its order, and the name of each without the teacher."""
+    return {
+        name: f"{name.removesuffix('_distilled')}_without_teacher"
+        for name in sorted(methods, key=order_methods)
+        if name.endswith("_distilled") or name in FAMILIES or TAGGER.fullmatch(name)
+    }
 
 
 def _learnt_of(method: str) -> bool:
