@@ -46,6 +46,17 @@ def find_damage(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> str:
     return ""
 
 
+def find_edit(folder: Path, manifest: Mapping[str, Mapping[str, Any]]) -> str:
+    """A JSON file of a manifest that is whole and yet not as it was: somebody has edited it; "" if there is none."""
+    for name, expected in manifest.items():
+        path = folder / name
+        if path.suffix == ".json" and path.is_file() and hash_file(path) != expected["sha256"]:
+            with suppress(ValueError):  # what is no UTF-8 and what is no JSON: it is torn
+                json.loads(path.read_bytes())
+                return name
+    return ""
+
+
 def write_checksum(path: Path, name: str) -> None:
     """Write the SHA-256 of ``path`` beside it, for the name that it will have: ``<name>.sha256``, as sha256sum does."""
     checksum, text = path.with_name(f"{name}.sha256"), f"{hash_file(path)}  {name}\n"

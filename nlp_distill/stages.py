@@ -12,7 +12,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.locks import LOCK, hold_folder
-from nlp_distill.manifest import find_damage, hash_plain, list_files, name_temporary, replacing
+from nlp_distill.manifest import find_damage, find_edit, hash_plain, list_files, name_temporary, replacing
 from nlp_distill.memory import MemoryLackError
 from nlp_distill.processes import is_main_process, join_processes
 
@@ -38,8 +38,9 @@ def run_stage(
     What ``overwrite`` replaces lies beside, as ``<folder>.replaced``, until the new result is finished, and comes back
     where ``build`` refuses its inputs. A finished stage keeps a list of its files with their hashes: one of which a
     file is torn, altered or gone is made again, and never used. A ``path`` in a result that lies in the stage's folder
-    is told as it is now, wherever the folder was when it was built. While one process builds, another is refused. Under
-    ``accelerate launch`` the main process builds while the others wait, unless ``every_process`` is set.
+    is told as it is now, wherever the folder was when it was built. Where JSON is whole and yet altered, a person has
+    edited it, and it is refused. While one process builds, another is refused. Under ``accelerate launch`` the main
+    process builds while the others wait, unless ``every_process`` is set.
 
     Args:
         title: what the stage does, for people.
@@ -111,11 +112,11 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitSta
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file; choose another name, for a folder")
     was_finished = (folder / FINISHED).exists()
-    if _can_reuse(title, folder, wanted):
+    if _can_reuse(title, folder, wanted, overwrite):
         return None
     make_folder(folder)
     held.enter_context(hold_folder(folder))
-    if not was_finished and _can_reuse(title, folder, wanted):  # another process has just made it
+    if not was_finished and _can_reuse(title, folder, wanted, overwrite):  # another process has just made it
         return None
     finished, replaced = _read(folder / FINISHED), None
     if _holds_work(folder):
@@ -176,12 +177,21 @@ def _move_paths(finished: Mapping[str, Any], folder: Path) -> Any:
     return move(finished["result"])
 
 
-def _can_reuse(title: str, folder: Path, wanted: Any) -> bool:
-    """Whether a folder holds the finished, undamaged result of these inputs; says so, or what is damaged."""
+def _can_reuse(title: str, folder: Path, wanted: Any, overwrite: bool) -> bool:
+    """Whether a folder holds the finished, undamaged result of these inputs; says so, or what is damaged.
+
+    Raises:
+        InputError: for a result that somebody has edited, which is not made again unasked.
+    """
     finished = _read(folder / FINISHED)
     if finished is None or describe_difference(finished["inputs"], wanted):
         return False
     if damage := find_damage(folder, finished.get("files", {})):
+        if not overwrite and (edited := find_edit(folder, finished["files"])):
+            raise InputError(
+                f"{folder / edited} was changed after it had been finished; undo that (and change a copy of the "
+                "folder), or --overwrite makes it again"
+            )
         announce(f"{title}: {folder} is damaged ({damage}), so it is made again")
         return False
     for leftover in (STARTED, LOCK):  # of a process that was killed right after it had finished

@@ -72,6 +72,26 @@ def test_a_damaged_stage_is_made_again_and_its_result_never_used(tmp_path, name,
     assert run_stage("work", folder, INPUTS, rebuild) == {"score": 0.5} and len(calls) == 1
 
 
+def test_a_setting_that_somebody_edited_costs_nothing_unasked(tmp_path: Path, capsys) -> None:
+    def build_model(folder: Path) -> dict:
+        (folder / "config.json").write_text('{"labels": ["a", "b"]}')
+        return build(folder)
+
+    folder = tmp_path / "stage"
+    run_stage("work", folder, INPUTS, build_model)
+    (folder / "config.json").write_text('{"labels": ["no", "yes"]}')
+    with pytest.raises(InputError, match="config.json was changed after it had been finished; undo that"):
+        run_stage("work", folder, INPUTS, build_model)
+    assert "yes" in (folder / "config.json").read_text() and (folder / "weights").exists()
+    assert run_stage("work", folder, INPUTS, build_model, overwrite=True) == {"score": 0.5}
+    assert "yes" not in (folder / "config.json").read_text()
+
+    (folder / "config.json").write_text('{"labels": ["no", "ye')  # torn, by no person
+    capsys.readouterr()
+    assert run_stage("work", folder, INPUTS, build_model) == {"score": 0.5}
+    assert "is damaged (config.json has" in capsys.readouterr().err
+
+
 def test_a_score_that_was_edited_in_a_stage_s_record_is_not_believed(tmp_path: Path) -> None:
     folder = tmp_path / "stage"
     run_stage("work", folder, INPUTS, build)
