@@ -307,7 +307,9 @@ def build_parser() -> argparse.ArgumentParser:
     invert = _add(commands, "invert", "texts for a student, from a teacher and its record", False)
     add_invert_options(invert)
 
-    fit = _add(commands, "fit", "a student for a budget of time, size and score", True, epilog=FIT_EPILOG)
+    fit = _add(
+        commands, "fit", "a student for a budget of time, size and score", True, FIT_EPILOG, uploads=False
+    )
     add_data_options(fit)
     add_fit_options(fit)
 
@@ -316,7 +318,8 @@ def build_parser() -> argparse.ArgumentParser:
         "compress",
         "make a student smaller: vocabulary, embeddings, heads, units, weights, int8",
         True,
-        epilog=COMPRESS_EPILOG,
+        COMPRESS_EPILOG,
+        uploads=False,
     )
     add_data_options(compress)
     add_compress_options(compress)
@@ -352,7 +355,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands, name: str, text: str, takes_training_arguments: bool, epilog: str = TRAINING_EPILOG
+    commands,
+    name: str,
+    text: str,
+    takes_training_arguments: bool,
+    epilog: str = TRAINING_EPILOG,
+    uploads: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -362,7 +370,7 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if takes_training_arguments:
+    if takes_training_arguments and uploads:
         add_hub_options(parser)
     of_command = (name, name.replace("-", "_"), parser.prog, takes_training_arguments)
     parser.set_defaults(**dict(zip(OF_PARSER, of_command, strict=True)))

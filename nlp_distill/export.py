@@ -20,6 +20,7 @@ from data_augment.errors import InputError
 from nlp_distill import runtime
 from nlp_distill.models import count_positions, labels_tokens
 from nlp_distill.onnx_ops import fused_attention, make_bilstm
+from nlp_distill.onnx_passes import drop_idle_reshapes, pack_projections
 from nlp_distill.students import WordStudent
 from nlp_distill.teachers import read_labels
 
@@ -27,7 +28,7 @@ FORMATS = ("onnx", "exported-program")
 QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
 OPSETS = range(18, 24)
 # One more whenever the same model is written otherwise, so that finished exports are not taken for new ones.
-EXPORTER = 2
+EXPORTER = 3
 OPSET = 20  # the first with GELU as one operator
 PROGRAM = "model.pt2"
 CALIBRATION_ROWS = 200
@@ -105,7 +106,7 @@ def export_model(
         path = folder / runtime.MODEL
         # int8 models need onnxruntime as it is, so its own operators may be in them; others hold ONNX's alone.
         with fused_attention(model) if quantize != "none" else nullcontext():
-            write_onnx(wrapped, example, names, shapes, path, opset)
+            write_onnx(wrapped, example, names, shapes, path, opset, packs=quantize == "int8-dynamic")
         if quantize != "none":
             rows = calibrate(calibration, tokenizer, names, max_length)
             quantise(path, quantize, rows, of_words=isinstance(model, WordStudent))
@@ -165,8 +166,9 @@ def write_onnx(
     shapes: dict[str, Any],
     path: Path,
     opset: int,
+    packs: bool,
 ) -> None:
-    """Export with any batch size and any length."""
+    """Export with any batch size and any length; ``packs`` says whether projections are put together."""
     # It tells of operators that nobody asked about.
     with quiet("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -182,6 +184,9 @@ def write_onnx(
             verbose=False,
         )
     assert program is not None
+    drop_idle_reshapes(program.model)
+    if packs:
+        pack_projections(program.model)
     program.save(str(path), external_data=False)
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill import export as exporting
-from nlp_distill import onnx_ops, runtime
+from nlp_distill import onnx_ops, onnx_passes, runtime
 from nlp_distill.export import check_onnx, export_model, measure_parity
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.models import count_positions, load_classifier, load_pretrained
@@ -131,7 +131,7 @@ def export(
         "max_length": max_length,
         "data": {split: data.fingerprints()[split] for split in ("test", "validation")},
         "parity_texts": PARITY_TEXTS,
-        "code": [hash_file(str(module.__file__)) for module in (exporting, onnx_ops, runtime)],
+        "code": [hash_file(str(module.__file__)) for module in (exporting, onnx_ops, onnx_passes, runtime)],
         "versions": {
             name: metadata.version(name) for name in ("nlp_distill", "torch", "onnx", "onnxruntime")
         },

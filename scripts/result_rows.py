@@ -36,6 +36,26 @@ def keep_teachers(methods: Methods) -> Methods:
     return methods | {"teacher": kept} if kept else methods
 
 
+def find_teachers(methods: Methods, method: str) -> list[dict[str, Any]]:
+    """The teachers that a method's students learnt from: of the folders they name, else of their seeds, else all."""
+    kept = keep_teachers({name: methods[name] for name in ("teacher", method) if name in methods})
+    return kept.get("teacher", [])
+
+
+def pair_scores(methods: Methods, without: str, student: str) -> tuple[float, float, float]:
+    """Mean scores of a student's teachers, of the same student without one, and its own.
+
+    Of the student without a teacher those seeds count that the distilled one has, where it has any of them.
+    """
+    seeds = {entry["seed"] for entry in methods[student]}
+    alone = [entry for entry in methods[without] if entry["seed"] in seeds] or methods[without]
+    teacher, low, high = (
+        fmean(entry["score"] for entry in entries)
+        for entries in (find_teachers(methods, student), alone, methods[student])
+    )
+    return teacher, low, high
+
+
 def _read_option(entry: dict[str, Any], option: str) -> str | None:
     """The value of an option in the command that made a result; ``None`` where it has none."""
     words = shlex.split(entry.get("command", ""))

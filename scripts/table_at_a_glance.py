@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from result_rows import Methods, Results, describe_sample, keep_teachers, mean_scores
+from result_rows import Results, describe_sample, keep_teachers, mean_scores, pair_scores
 from table_of_several import AVERAGED, keep_complete
 from tables_by_student import FAMILIES, TASK_ORDER, find_family, keep_family
 from tables_by_task import ALL_KINDS, list_baselines, name_method
@@ -41,7 +41,8 @@ class Row:
         """A line of the table."""
         gap = self.teacher - self.without
         share = (self.distilled - self.without) / gap if gap > 0 else 1.0
-        closed = f"{share:.0%}" if share < 1 else "all"  # it is above its teacher
+        # Of a gap of less than a point a share says nothing; above its teacher a student has closed it.
+        closed = "—" if gap < 0.01 else "all" if share >= 1 else f"{share:.0%}"
         scores = (f"{100 * score:.1f}" for score in (self.teacher, self.without))
         kept = f"{self.distilled / self.teacher:.1%}"
         cells = [
@@ -77,17 +78,9 @@ def _list_students(tasks: Results) -> Iterator[Row]:
                 yield Row(
                     name,
                     f"{task}{sample} ({metric})",
-                    *_score(methods, without, student),
+                    *pair_scores(methods, without, student),
                     _list_seeds(methods[student]),
                 )
-
-
-def _score(methods: Methods, without: str, student: str) -> tuple[float, float, float]:
-    """Mean scores of teacher, student without and with it."""
-    teacher, low, high = (
-        fmean(entry["score"] for entry in methods[name]) for name in ("teacher", without, student)
-    )
-    return teacher, low, high
 
 
 def _list_seeds(entries: list) -> str:

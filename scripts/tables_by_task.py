@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from result_rows import Methods, describe_sample, mark_selection
+from result_rows import Methods, describe_sample, find_teachers, mark_selection, pair_scores
 from tables_by_student import FAMILIES, PARTS, find_family
 
 ORDER = (
@@ -67,30 +67,38 @@ def render_task(
     ]
     for name in sorted(methods, key=order_methods):
         entries = methods[name]
-        own = fmean(entry["score"] for entry in of_several) if _learnt_of(name) and of_several else teacher
+        own = _mean_teacher(methods, name, of_several)
         scores = [entry["score"] for entry in entries]
         spread = f" ({100 * min(scores):.1f}–{100 * max(scores):.1f})" if len(scores) > 1 else ""
         cells = [
             name_method(name) + mark_selection(entries),
             f"{100 * fmean(scores):.1f}{spread}",
-            f"{fmean(scores) / own:.1%}{f' of {100 * own:.1f}' if own is not teacher else ''}" if own else "",
+            f"{fmean(scores) / own:.1%}{f' of {100 * own:.1f}' if own != teacher else ''}" if own else "",
             f"{entries[0]['parameters'] / 1e6:.2f} M",
             f"{entries[0]['parameters_without_embeddings'] / 1e6:.2f} M",
             f"{entries[0]['bytes'] / 1e6:.1f}",
             ", ".join(str(entry["seed"]) for entry in entries),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    if gaps := _list_gaps_closed(methods, teacher):
+    if gaps := _list_gaps_closed(methods):
         lines += ["", f"Gap closed: (student − without) / (teacher − without) = {', '.join(gaps)}."]
     return "\n".join(lines)
 
 
-def _list_gaps_closed(methods: Methods, teacher: float | None) -> list[str]:
+def _mean_teacher(methods: Methods, name: str, of_several: Sequence[dict[str, Any]]) -> float | None:
+    """The mean score of those who taught a method's students; of one without a teacher, of all."""
+    taught = "_without_teacher" not in name and "_general_only" not in name
+    own = of_several if _learnt_of(name) and of_several else None
+    teachers = own or (find_teachers(methods, name) if taught else methods.get("teacher", []))
+    return fmean(entry["score"] for entry in teachers) if teachers else None
+
+
+def _list_gaps_closed(methods: Methods) -> list[str]:
     """The share of the gap that each student closes, with its name where there are several."""
     found = {}
     for student, without in list_baselines(methods).items():
-        if teacher and without in methods:
-            low, high = (fmean(entry["score"] for entry in methods[name]) for name in (without, student))
+        if "teacher" in methods and without in methods:
+            teacher, low, high = pair_scores(methods, without, student)
             if teacher > low:
                 found[name_method(student)] = f"{(high - low) / (teacher - low):.0%}"
     return [f"{share} ({name})" for name, share in found.items()] if len(found) > 1 else list(found.values())

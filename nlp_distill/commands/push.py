@@ -9,7 +9,12 @@ from data_augment.errors import InputError
 from nlp_distill.processes import is_main_process
 from nlp_distill.stages import announce, write_whole
 
+NOT_HERE = "this command makes several models; upload the one you choose with `hf upload OWNER/NAME FOLDER`"
 REFUSED = {
+    # Commands that upload take these themselves.
+    "push_to_hub": NOT_HERE,
+    "hub_model_id": NOT_HERE,
+    "hub_private_repo": NOT_HERE,
     "hub_token": "a token on the command line would be kept in the results; run `hf auth login`, or set HF_TOKEN",
     "hub_strategy": "the finished model is uploaded once, and no checkpoint",
     "hub_always_push": "the finished model is uploaded once, and no checkpoint",

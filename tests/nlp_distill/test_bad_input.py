@@ -296,6 +296,10 @@ CASES = {
     ),
     "seed of all students": (f"{DISTILL} --seed 3", "--seeds"),
     "reporter that is not installed": (f"{FINETUNE} {DATA} --report-to comet_ml", "`pip install comet_ml`"),
+    "upload of a search": (
+        f"fit {DATA} --teacher {{own}} --output {{tmp}}/fit --latency-ms 1 --max-drop 1 --push-to-hub me/model",
+        "--push-to-hub is not taken: this command makes several models",
+    ),
     "kernels that are not installed": (
         f"{FINETUNE} {DATA} --use-liger-kernel true",
         "`pip install liger-kernel`",

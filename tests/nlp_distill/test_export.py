@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -22,8 +23,10 @@ from transformers import (
 
 from data_augment.errors import InputError
 from nlp_distill import export
+from nlp_distill.compression.prune_structured import prune_heads
 from nlp_distill.export import export_model
 from nlp_distill.onnx_ops import fused_attention
+from nlp_distill.onnx_passes import pack_projections
 from nlp_distill.runtime import Classifier
 from nlp_distill.students import (
     BiLSTMConfig,
@@ -38,6 +41,7 @@ from nlp_distill.students import (
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+onnx_ir = pytest.importorskip("onnx_ir", reason="the extra 'onnx' is not installed")
 
 TEXTS = ["good", "a very good film but the plot was dull and bad", "never", "it is fine"]
 TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 2}
@@ -222,8 +226,66 @@ def test_fused_attention_gives_the_same_answers(tokenizer, make_bert, tmp_path, 
     assert model.config._attn_implementation == before
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("fuses", [False, True])
+def test_reshapes_that_move_nothing_are_left_out(tokenizer, make_bert, tmp_path, monkeypatch, kind, fuses):
+    model = build(kind, tokenizer, make_bert)
+    found = {}
+    for passes in (False, True):
+        folder = tmp_path / str(passes)
+        folder.mkdir()
+        with monkeypatch.context() as patch, fused_attention(model) if fuses else nullcontext():
+            if not passes:
+                patch.setattr(export, "drop_idle_reshapes", lambda model: 0)
+            export_model(model, tokenizer, folder)
+        logits = [Classifier(folder).compute_logits(texts) for texts in (TEXTS, TEXTS[:1])]
+        found[passes] = (_list_operators(folder).count("Reshape"), logits)
+    (before, expected), (after, logits) = found[False], found[True]
+    assert (before, after) == (16, 0) if fuses else after <= before
+    for ours, theirs in zip(logits, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+def test_projections_in_one_product_give_the_same_answers(tokenizer, make_bert, tmp_path, kind):
+    model = build(kind, tokenizer, make_bert)
+    plain, packed = tmp_path / "plain", tmp_path / "packed"
+    with fused_attention(model):
+        for folder in (plain, packed):
+            folder.mkdir()
+            export_model(model, tokenizer, folder)
+    loaded = onnx_ir.load(packed / "model.onnx")
+    assert pack_projections(loaded) == 2
+    onnx_ir.save(loaded, packed / "model.onnx")
+    operators = _list_operators(packed)
+    assert operators.count("Attention") == 2 and "MultiHeadAttention" not in operators
+    assert operators.count("MatMul") == _list_operators(plain).count("MatMul") - 6
+    for texts in (TEXTS, TEXTS[1:2]):  # in one batch, where the mask matters, and alone
+        expected = Classifier(plain).compute_logits(texts)
+        np.testing.assert_allclose(Classifier(packed).compute_logits(texts), expected, atol=1e-5)
+
+
+def test_attention_that_one_operator_cannot_do_keeps_its_own(tokenizer, make_bert, tmp_path):
+    with fused_attention(model := make_bert()):
+        export_model(model, tokenizer, tmp_path)
+    loaded = onnx_ir.load(tmp_path / "model.onnx")
+    first, second = [node for node in loaded.graph if node.op_type == "MultiHeadAttention"]
+    first.attributes["scale"] = onnx_ir.AttrFloat32("scale", 0.5)  # not one by the root of a head's size
+    second.replace_input_with(1, first.inputs[1])  # keys of another input than the queries
+    assert pack_projections(loaded) == 0
+
+
+def test_attention_with_fewer_heads_keeps_its_projections_apart(tokenizer, make_bert, tmp_path):
+    model = make_bert()
+    heads = model.config.num_attention_heads
+    model = prune_heads(model, [torch.arange(heads - 1)] * 2)
+    export_model(model, tokenizer, tmp_path, quantize="int8-dynamic")
+    operators = _list_operators(tmp_path)
+    assert operators.count("MultiHeadAttention") == 2 and "QAttention" not in operators
+
+
 def test_int8_holds_the_fused_operators(save, run_cli, tmp_path):
-    for kind, operator in (("bert", "MultiHeadAttention"), ("bilstm", "DynamicQuantizeLSTM")):
+    for kind, operator in (("bert", "QAttention"), ("bilstm", "DynamicQuantizeLSTM")):
         output = tmp_path / f"{kind}-int8"
         assert run_cli("export", save(kind), "--output", output, "--quantize", "int8-dynamic") == 0
         assert operator in _list_operators(output)

@@ -451,6 +451,34 @@ def test_teachers_are_known_by_the_folders_that_students_name(render, tmp_path):
     assert "85.0 (80.0–90.0)" in line and line.endswith("| 0, 1 |")
 
 
+def test_a_student_is_compared_with_its_own_teachers_and_its_own_seeds(render, tmp_path):
+    for seed, score in [(0, 0.8), (1, 0.9)]:
+        command = f"nlp-distill finetune --output t{seed}"
+        publish(tmp_path, "teacher", "sst2_10k", seed, score, 9, command=command)
+        publish(tmp_path, "bilstm_without_teacher", "sst2_10k", seed, score - 0.2, 3)
+        command = f"nlp-distill distill spacy --teacher t{seed}"
+        publish(tmp_path, "spacy_distilled", "sst2_10k", seed, 0.68, 3, command=command)
+        publish(tmp_path, "spacy_without_teacher", "sst2_10k", 5, 0.51, 3)
+    publish(
+        tmp_path,
+        "bilstm_distilled",
+        "sst2_10k",
+        1,
+        0.81,
+        3,
+        command="nlp-distill distill bilstm --teacher t1",
+    )
+    tasks = render.read_results(tmp_path)
+    assert render.render_glance(tasks).splitlines()[2:] == [
+        "| BiLSTM | sst2_10k (accuracy) | 90.0 | 70.0 | **81.0** | 90.0% | 55% | 1 |",
+        "| spaCy | sst2_10k (accuracy) | 85.0 | 51.0 | **68.0** | 80.0% | 50% | 0, 1 |",
+    ]
+    table = render.render_tables(tasks)
+    assert "| BiLSTM, distilled | 81.0 | 90.0% of 90.0 |" in table
+    assert "| BiLSTM, without the teacher | 65.0 (60.0–70.0) | 76.5% |" in table
+    assert "= 55% (BiLSTM, distilled), 50% (spaCy, distilled)." in table
+
+
 def test_the_readme_holds_the_search_for_a_student_as_its_command_printed_it(render):
     path = ROOT / "scripts" / "fits" / "tweets.json"
     results, readme = json.loads(path.read_text()), (ROOT / "README.md").read_text(encoding="utf-8")
