@@ -72,7 +72,7 @@ def _list_students(tasks: Results) -> Iterator[Row]:
         )
         for student, without in list_baselines(methods).items():
             if "teacher" in methods and without in methods:
-                name = name_method(student).removesuffix(", distilled")
+                name = name_method(student).replace(", distilled", "")
                 metric = next(iter(methods[student][0]["metrics"])).replace("_", " ")
                 sample = ", sample" if describe_sample(methods) else ""
                 yield Row(

@@ -105,11 +105,16 @@ def _list_gaps_closed(methods: Methods) -> list[str]:
 
 
 def list_baselines(methods: Methods) -> dict[str, str]:
-    """The distilled students of a table in its order, and the name of each without the teacher."""
+    """The distilled students of a table in its order, and the name of each without the teacher.
+
+    Of a small BERT the whole method, or where that is missing, the one without the intermediate stage.
+    """
+    small = {name for family in FAMILIES for name in (family, f"{family}_without_intermediate")}
+    small -= {f"{family}_without_intermediate" for family in FAMILIES if family in methods}
     return {
-        name: f"{name.removesuffix('_distilled')}_without_teacher"
+        name: f"{name.removesuffix('_distilled').removesuffix('_without_intermediate')}_without_teacher"
         for name in sorted(methods, key=order_methods)
-        if name.endswith("_distilled") or name in FAMILIES or TAGGER.fullmatch(name)
+        if name.endswith("_distilled") or name in small or TAGGER.fullmatch(name)
     }
 
 

@@ -135,6 +135,18 @@ def test_on_the_full_sst2_small_berts_stand_beside_the_other_students(render, tm
         "312, distilled)."
     )
     assert "| model | rte (accuracy) | of the teachers' | seeds |" in lines  # alone, no average with sst2
+    publish(tmp_path, "tinybert_2x128_without_teacher", "sst2", 0, 0.6, 500)
+    publish(tmp_path, "tinybert_2x128_without_intermediate", "sst2", 0, 0.75, 500)
+    publish(
+        tmp_path, "tinybert_3x312_without_intermediate", "sst2", 0, 0.87, 500
+    )  # an ablation: no row at a glance
+    rows = render.render_glance(render.read_results(tmp_path)).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| BiLSTM",
+        "| BERT of 2 layers of 128, without the intermediate stage",
+        "| BERT of 3 layers of 312",
+    ]
+    assert rows[1].split(" | ")[2:7] == ["90.0", "60.0", "**75.0**", "83.3%", "50%"]
 
 
 SIX = {"cola": 0.3, "sst2_10k": 0.9, "mrpc": 0.8, "stsb": 0.85, "rte": 0.6, "qnli": 0.75}
