@@ -1,4 +1,4 @@
-"""What an exported graph can do without: of a small BERT a tenth of an answer's time or more.
+"""What an exported graph can do without, which counts most where a model is small and its operators are many.
 
 Both passes leave every answer as it is: one takes out operators that move nothing, the other puts three products of one
 matrix into one.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from result_rows import Results, describe_sample, keep_teachers, mean_scores, pair_scores
+from result_rows import Results, count_a_task, describe_sample, mean_scores, pair_scores
 from table_of_several import AVERAGED, keep_complete
 from tables_by_student import FAMILIES, TASK_ORDER, find_family, keep_family
 from tables_by_task import ALL_KINDS, list_baselines, name_method
@@ -67,9 +67,7 @@ def render_glance(tasks: Results) -> str:
 def _list_students(tasks: Results) -> Iterator[Row]:
     """Students of one task."""
     for task, found in sorted(tasks.items(), key=lambda item: (not item[0].startswith("sst2"), item[0])):
-        methods = keep_teachers(
-            {name: own for name, own in found.items() if task in ALL_KINDS or find_family(name) is None}
-        )
+        methods = {name: own for name, own in found.items() if task in ALL_KINDS or find_family(name) is None}
         for student, without in list_baselines(methods).items():
             if "teacher" in methods and without in methods:
                 name = name_method(student).replace(", distilled", "")
@@ -95,8 +93,7 @@ def _list_families(tasks: Results) -> Iterator[Row]:
         columns = [task for task in TASK_ORDER if task in own and all(name in own[task] for name in names)]
         if len(columns) > 1:
             means = [fmean(score or 0.0 for score in mean_scores(name, columns, own)) for name in names]
-            counts = sorted(len(own[task][family]) for task in columns)
-            seeds = f"{counts[0]} a task" if counts[0] == counts[-1] else f"{counts[0]}–{counts[-1]} a task"
+            seeds = count_a_task(sorted(len(own[task][family]) for task in columns))
             yield Row(title, f"average of {', '.join(columns)}", *means, seeds)
 
 
