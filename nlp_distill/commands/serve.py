@@ -6,7 +6,7 @@ import importlib.util
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ def run(options: argparse.Namespace) -> None:
     check_whole("--port", options.port, at_least=0, at_most=MAX_PORT)
     if not 0 <= options.max_wait_ms <= 10_000:
         raise InputError(f"--max-wait-ms is {options.max_wait_ms}; it must be from 0 to 10000")
-    with bind(options.host, options.port) as own, stopped_in_order():
+    with bind(options.host, options.port) as own, stopped_in_order() as leave_if_told:
         models = open_models(options)
+        leave_if_told()
         app = make_app(models, limits, max_wait=options.max_wait_ms / 1000, local_only=is_loopback(own))
         if not is_loopback(own):
             announce("WARNING: whoever can reach this machine can ask, without a password")
@@ -126,10 +127,26 @@ def export_for_now(name: str, folder: Path, trust_remote_code: bool) -> None:
 
 
 @contextmanager
-def stopped_in_order() -> Iterator[None]:
-    """SIGTERM while models are loaded ends the process in order, so that no private folder is left behind."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def stopped_in_order() -> Iterator[Callable[[], None]]:
+    """SIGTERM while models are loaded ends the process in order, so that no private folder is left behind.
+
+    Yields:
+        What exits if there was a signal, for when the models are loaded: the exit that the signal raises is lost where
+        it falls on a library's ``except:`` or in a callback of the interpreter, and a service that was told to stop
+        would begin to listen.
+    """
+    heard: list[int] = []
+
+    def leave(number: int, _: Any) -> None:
+        heard.append(number)
+        sys.exit(128 + number)
+
+    def leave_if_told() -> None:
+        if heard:
+            sys.exit(128 + heard[0])
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        yield
+        yield leave_if_told
     finally:
         signal.signal(signal.SIGTERM, before)

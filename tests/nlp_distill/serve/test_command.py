@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -114,8 +115,32 @@ def test_a_service_that_is_told_to_stop_while_it_exports_leaves_nothing_behind(
         assert process.poll() is None, log.read_text()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM and "Traceback" not in log.read_text()
+    try:
+        code = process.wait(60)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"it goes on after SIGTERM: {log.read_text()}")
+    assert code == 128 + signal.SIGTERM and "Traceback" not in log.read_text()
     assert list((tmp_path / "tmp").glob("nlp-distill-*")) == []
+
+
+def test_a_service_whose_loading_swallows_the_exit_does_not_begin_to_listen(
+    student_folder, run_cli, monkeypatch
+):
+    """Some libraries catch whatever is raised while they are imported, the exit of a signal's handler as well."""
+    from nlp_distill.commands import serve as command
+    from nlp_distill.serve.models import open_exported
+
+    def load(options):
+        with suppress(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)  # the handler runs before this ends
+        return {"student": open_exported(student_folder)}
+
+    monkeypatch.setattr(command, "open_models", load)
+    monkeypatch.setattr("nlp_distill.serve.server.serve", lambda *_: pytest.fail("it listens"))
+    with pytest.raises(SystemExit) as ended:
+        run_cli("serve", student_folder, "--port", 0)
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 # ---- wrong input ----------------------------------------------------------------------------------------------------
