@@ -179,7 +179,7 @@ def _check_training_values(given: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{package} is not installed; run `pip install {package}`, or leave out --{option}"
             )
-    if given.get("fsdp") and int(os.environ.get("WORLD_SIZE", 1)) < 2:
+    if given.get("fsdp") and os.environ.get("WORLD_SIZE", "1") in ("", "0", "1"):
         raise InputError(
             "--fsdp shares a model among processes, and there is one; start with `accelerate launch --num_processes N "
             "-m nlp_distill ...`, or leave it out"

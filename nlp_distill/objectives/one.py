@@ -22,7 +22,7 @@ from torch import Tensor
 from data_augment.errors import InputError
 from nlp_distill.limits import check_positive
 from nlp_distill.objectives.hard_labels import hard_label_loss
-from nlp_distill.objectives.objective import Objective
+from nlp_distill.objectives.objective import PROGRESS, Objective
 from nlp_distill.objectives.soft_targets import soft_target_loss
 from nlp_distill.schedules import Schedule, value_at
 
@@ -36,7 +36,7 @@ class ONE(Objective):
         weight: of everything; a number, or a schedule over progress.
 
     Raises:
-        InputError: for a temperature that is not above 0; at the first batch, for a student without branches, a
+        InputError: for a temperature that is not above 0, or a distillation below 0; at the first batch, for a student without branches, a
             regression, or rows without a column of labels.
 
     Example:
@@ -54,6 +54,8 @@ class ONE(Objective):
     ):
         super().__init__()
         check_positive("temperature", temperature)
+        if any(not value_at(distillation, progress) >= 0 for progress in PROGRESS):  # NaN as well
+            raise InputError("distillation of ONE must be 0 or more; the branches would leave their ensemble")
         self.temperature, self.distillation, self.weight = temperature, distillation, weight
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:
