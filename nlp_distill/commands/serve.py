@@ -3,10 +3,11 @@
 import argparse
 import dataclasses
 import importlib.util
+import os
+import shutil
 import signal
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,8 @@ def run(options: argparse.Namespace) -> None:
     check_whole("--port", options.port, at_least=0, at_most=MAX_PORT)
     if not 0 <= options.max_wait_ms <= 10_000:
         raise InputError(f"--max-wait-ms is {options.max_wait_ms}; it must be from 0 to 10000")
-    with bind(options.host, options.port) as own, stopped_in_order() as leave_if_told:
+    with bind(options.host, options.port) as own, ended_by_sigterm():
         models = open_models(options)
-        leave_if_told()
         app = make_app(models, limits, max_wait=options.max_wait_ms / 1000, local_only=is_loopback(own))
         if not is_loopback(own):
             announce("WARNING: whoever can reach this machine can ask, without a password")
@@ -86,9 +86,8 @@ def open_model(name: str, trust_remote_code: bool):
             "folder of a model"
         )
     announce(f"{name} is no exported model; exporting it for as long as this runs")
-    with tempfile.TemporaryDirectory(
-        prefix="nlp-distill-"
-    ) as folder:  # for this user alone; gone once it is loaded
+    # For this user alone; gone once it is loaded.
+    with tempfile.TemporaryDirectory(prefix="nlp-distill-") as folder, ended_by_sigterm(folder):
         export_for_now(name, Path(folder), trust_remote_code)
         return open_exported(folder, path.resolve().name if path.is_dir() else name)
 
@@ -127,26 +126,20 @@ def export_for_now(name: str, folder: Path, trust_remote_code: bool) -> None:
 
 
 @contextmanager
-def stopped_in_order() -> Iterator[Callable[[], None]]:
-    """SIGTERM while models are loaded ends the process in order, so that no private folder is left behind.
+def ended_by_sigterm(*folders: str) -> Iterator[None]:
+    """SIGTERM meanwhile removes ``folders`` and ends the process.
 
-    Yields:
-        What exits if there was a signal, for when the models are loaded: the exit that the signal raises is lost where
-        it falls on a library's ``except:`` or in a callback of the interpreter, and a service that was told to stop
-        would begin to listen.
+    The handler ends it itself: an exit that it raised would be lost where the signal falls in a callback of the
+    interpreter or on a library's ``except:``, and a service that was told to stop would go on to listen.
     """
-    heard: list[int] = []
 
     def leave(number: int, _: Any) -> None:
-        heard.append(number)
-        sys.exit(128 + number)
-
-    def leave_if_told() -> None:
-        if heard:
-            sys.exit(128 + heard[0])
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + number)
 
     before = signal.signal(signal.SIGTERM, leave)
     try:
-        yield leave_if_told
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

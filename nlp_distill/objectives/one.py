@@ -36,8 +36,8 @@ class ONE(Objective):
         weight: of everything; a number, or a schedule over progress.
 
     Raises:
-        InputError: for a temperature that is not above 0, or a distillation below 0; at the first batch, for a student without branches, a
-            regression, or rows without a column of labels.
+        InputError: for a temperature that is not above 0, or a distillation below 0; at the first batch, for a student
+            without branches, a regression, or rows without a column of labels.
 
     Example:
         >>> model = BranchedForSequenceClassification.from_classifier(bert)  # doctest: +SKIP
