@@ -42,17 +42,18 @@ def test_without_a_network_it_says_soon_what_to_use_instead(monkeypatch):
         InputError, match="cannot load rte from the hub.*no network.*--data-dir FOLDER.*--train-file"
     ):
         load_glue_hub("rte")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
     assert datasets.config.HF_HUB_OFFLINE is False  # the switch for this one call is back
 
 
 def test_offline_mode_asks_nobody(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "ENDPOINT", "http://192.0.2.1")  # a reserved address: a request would hang
+    monkeypatch.setattr("nlp_distill.hub.REACH_SECONDS", 60)
     start = time.monotonic()
     with pytest.raises(InputError, match="no network"):
         load_glue_hub("rte")
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize(("status", "reachable"), [(200, True), (403, False), (503, False)])
