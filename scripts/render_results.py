@@ -4,7 +4,8 @@
     python scripts/render_results.py --check    # exit 1 if one is not up to date
 
 Every file of ``scripts/results/<method>/<task>/<seed>.json`` is one trained model; a row of a table is one method on
-one task, averaged over its seeds. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured;
+one task, averaged over its seeds; those of ``scripts/results_longer`` are of the same methods with a larger budget, and
+have tables of their own. ``scripts/comparisons/<task>.json`` is what ``scripts/compare_models.py`` measured;
 ``scripts/compressions/tweets.json`` is the ``compress.json`` of one run, ``scripts/fits/tweets.json`` the ``fit.json``.
 The README has students beside their teachers and one comparison; ``scripts/results/README.md`` has all results, and
 ``scripts/comparisons/README.md`` all comparisons.
@@ -55,6 +56,19 @@ def render_tables(tasks: Results) -> str:
     ]
     tables += [table] if (table := render_multitask(tasks)) else []
     return "\n\n".join(tables)
+
+
+def render_longer(longer: Results, tasks: Results) -> str:
+    """The small BERTs that trained longer, a table a student, beside the teachers of ``tasks``; "" without any."""
+    compared = {
+        task: {**methods, "teacher": tasks[task]["teacher"]}
+        for task, methods in longer.items()
+        if task in tasks
+    }
+    families = {find_family(method) for methods in longer.values() for method in methods}
+    return "\n\n".join(
+        render_family(family, keep_family(family, compared)) for family in FAMILIES if family in families
+    )
 
 
 def render_comparisons(paths: Iterable[Path]) -> str:
@@ -133,7 +147,10 @@ def render_pages(root: Path) -> dict[Path, str]:
             "fit": render_fit(scripts / "fits" / "tweets.json"),
             "compress": render_compression(scripts / "compressions" / "tweets.json"),
         },
-        scripts / "results" / "README.md": {"results": render_tables(tasks)},
+        scripts / "results" / "README.md": {
+            "results": render_tables(tasks),
+            "longer": render_longer(read_results(scripts / "results_longer"), tasks),
+        },
         scripts / "comparisons" / "README.md": {
             "comparisons": render_comparisons(sorted((scripts / "comparisons").glob("*.json")))
         },

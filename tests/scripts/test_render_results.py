@@ -288,11 +288,11 @@ def test_the_block_between_the_markers_alone_is_replaced(render) -> None:
 def test_check_says_which_pages_are_out_of_date_and_changes_nothing(
     render, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("results", "*.py"))
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("results*", "*.py"))
     results.rename(tmp_path / "scripts" / "results")
     pages = {
         "README.md": ("glance", "compare", "fit", "compress"),
-        "scripts/results/README.md": ("results",),
+        "scripts/results/README.md": ("results", "longer"),
         "scripts/comparisons/README.md": ("comparisons",),
     }
     empty = {}
@@ -308,13 +308,29 @@ def test_check_says_which_pages_are_out_of_date_and_changes_nothing(
 
     monkeypatch.setattr("sys.argv", ["render_results.py"])
     assert render.main() == 0
-    begin, end = render.mark("results")
+    (begin, end), longer = render.mark("results"), "\n".join(render.mark("longer"))
     page = (tmp_path / "scripts" / "results" / "README.md").read_text(encoding="utf-8")
-    assert page == f"# Title\n\n{begin}\n\n{TABLES}\n\n{end}\n"
+    assert page == f"# Title\n\n{begin}\n\n{TABLES}\n\n{end}\n\n{longer}\n"
     assert "| BiLSTM | sst2 (accuracy) | 90.0 | 82.0 | **87.0** |" in (tmp_path / "README.md").read_text()
 
     monkeypatch.setattr("sys.argv", ["render_results.py", "--check"])
     assert render.main() == 0 and "every page is up to date" in capsys.readouterr().out
+
+
+def test_small_berts_that_trained_longer_stand_beside_the_teachers_of_the_others(
+    render, tmp_path: Path
+) -> None:
+    short, longer = tmp_path / "results", tmp_path / "longer"
+    assert render.render_longer(render.read_results(longer), render.read_results(short)) == ""
+    for task, score in (("cola", 0.3), ("rte", 0.6)):
+        publish(short, "teacher", task, 3, score, 1000)
+        publish(short, "tinybert_3x312", task, 0, 0.1, 500)
+        publish(longer, "tinybert_3x312", task, 3, score - 0.1, 500)
+    table = render.render_longer(render.read_results(longer), render.read_results(short))
+    assert table.splitlines()[4:] == [
+        "| teacher, fine-tuned | 30.0 | 60.0 | **45.0** | 100.0% | 100.0% | 3 |",
+        "| + prediction stage: **distilled** | 20.0 | 50.0 | **35.0** | 77.8% | 83.3% | 3 |",
+    ]
 
 
 def test_the_pages_hold_the_tables_of_the_published_files(render) -> None:
@@ -362,7 +378,8 @@ def test_every_published_file_is_complete_and_lies_where_it_says() -> None:
         "wall_time_s",
         "command",
     }
-    for path in (ROOT / "scripts" / "results").rglob("*.json"):
+    folders = (ROOT / "scripts" / name for name in ("results", "results_longer"))
+    for path in (path for folder in folders for path in folder.rglob("*.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
         assert wanted <= set(entry), f"{path.name} lacks {sorted(wanted - set(entry))}"
         assert path.parts[-3:] == (entry["method"], entry["task"], f"{entry['seed']}.json")
