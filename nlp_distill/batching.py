@@ -185,8 +185,11 @@ def collate_states(states: Sequence[Mapping[str, np.ndarray]], mask: Tensor) -> 
 
 
 def collate_labels(labels: Sequence[Any]) -> Tensor:
-    """Labels as (batch,) int64, or float32 for a regression; ``None`` becomes -100, or NaN among floats."""
+    """Labels as (batch,) int64, or float32 for a regression; ``None`` and a whole -100 become NaN among floats."""
     labels = [label.item() if hasattr(label, "item") else label for label in labels]  # of numpy, of torch
     if any(isinstance(label, float) for label in labels):
-        return torch.tensor([float("nan") if label is None else float(label) for label in labels])
+        missing = [label is None or (label == UNLABELLED and isinstance(label, int)) for label in labels]
+        return torch.tensor(
+            [float("nan" if none else label) for none, label in zip(missing, labels, strict=True)]
+        )
     return torch.tensor([UNLABELLED if label is None else int(label) for label in labels])

@@ -1,5 +1,6 @@
 """Write a student as one file that runs without Python's training stack, and show that it gives the same answers."""
 
+import copy
 import inspect
 import json
 import logging
@@ -20,15 +21,15 @@ from data_augment.errors import InputError
 from nlp_distill import runtime
 from nlp_distill.models import count_positions, labels_tokens
 from nlp_distill.onnx_ops import fused_attention, make_bilstm
-from nlp_distill.onnx_passes import drop_idle_reshapes, pack_projections
+from nlp_distill.onnx_passes import drop_idle_reshapes, drop_traces, pack_projections
 from nlp_distill.students import WordStudent
-from nlp_distill.teachers import read_labels
+from nlp_distill.teachers import check_single_label, read_labels
 
 FORMATS = ("onnx", "exported-program")
 QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
 OPSETS = range(18, 24)
 # One more whenever the same model is written otherwise, so that finished exports are not taken for new ones.
-EXPORTER = 3
+EXPORTER = 4
 OPSET = 20  # the first with GELU as one operator
 PROGRAM = "model.pt2"
 CALIBRATION_ROWS = 200
@@ -75,9 +76,10 @@ def export_model(
         opset: version of the ONNX operators.
 
     Raises:
-        InputError: for an unknown form or quantisation, a tokenizer that is not fast or cannot pad, packages that are
-            missing, or quantisation without what it needs.
+        InputError: for an unknown form or quantisation, a model of several labels a text, a tokenizer that is not fast
+            or cannot pad, packages that are missing, or quantisation without what it needs.
     """
+    check_single_label(model, "model")
     check_choice("format", form, FORMATS)
     check_choice("quantize", quantize, QUANTISATIONS)
     if form != "onnx" and quantize != "none":
@@ -97,7 +99,7 @@ def export_model(
             "config's pad_token_id, and save both"
         )
     names = list_inputs(model, tokenizer)
-    wrapped = LogitsOnly(model.eval(), names)
+    wrapped = LogitsOnly(widen_weights(model).eval(), names)
     example = make_example(names, tokenizer)
     length = torch.export.Dim("seq", max=count_positions(model))
     shapes = {"tensors": tuple({0: torch.export.Dim("batch"), 1: length} for _ in names)}
@@ -105,7 +107,7 @@ def export_model(
         check_onnx(opset)
         path = folder / runtime.MODEL
         # int8 models need onnxruntime as it is, so its own operators may be in them; others hold ONNX's alone.
-        with fused_attention(model) if quantize != "none" else nullcontext():
+        with fused_attention(wrapped.model) if quantize != "none" else nullcontext():
             write_onnx(wrapped, example, names, shapes, path, opset, packs=quantize == "int8-dynamic")
         if quantize != "none":
             rows = calibrate(calibration, tokenizer, names, max_length)
@@ -127,6 +129,13 @@ def export_model(
         "quantize": quantize,
     }
     (folder / runtime.SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def widen_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in float32: itself, or a copy where weights have half the precision, which few operators take."""
+    if all(part.dtype == torch.float32 for part in model.parameters() if part.is_floating_point()):
+        return model
+    return copy.deepcopy(model).float()
 
 
 def describe_exporter() -> dict[str, Any]:
@@ -187,6 +196,7 @@ def write_onnx(
     drop_idle_reshapes(program.model)
     if packs:
         pack_projections(program.model)
+    drop_traces(program.model)
     program.save(str(path), external_data=False)
 
 

@@ -17,7 +17,8 @@ FUSED = "nlp_distill_fused"  # the attention implementation's name within transf
 def make_bilstm() -> Any:
     """The ONNX form of ``nlp_distill::bilstm``: one LSTM operator that knows where each row ends.
 
-    ONNX orders the gates i, o, f, g where torch has i, f, g, o.
+    ONNX orders the gates i, o, f, g where torch has i, f, g, o. An empty row is read as one step, and its state set to
+    0 afterwards: beside a row of length 0, onnxruntime's int8 LSTM changes the other rows' states.
     """
     from onnxscript import opset18 as op
 
@@ -42,11 +43,13 @@ def make_bilstm() -> Any:
             both([0], [4]),
             both([1], [5]),
             both([2, 3], [6, 7]),
-            op.Cast(lengths, to=6),  # int32
+            op.Cast(op.Max(lengths, op.Constant(value_ints=[1])), to=6),  # int32
             hidden_size=hidden,
             direction="bidirectional",
         )
-        return op.Reshape(op.Transpose(states, perm=[1, 0, 2]), op.Constant(value_ints=[0, 2 * hidden]))
+        flat = op.Reshape(op.Transpose(states, perm=[1, 0, 2]), op.Constant(value_ints=[0, 2 * hidden]))
+        is_text = op.Greater(lengths, op.Constant(value_ints=[0]))
+        return op.Mul(flat, op.Unsqueeze(op.Cast(is_text, to=1), op.Constant(value_ints=[1])))
 
     return bilstm
 

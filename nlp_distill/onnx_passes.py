@@ -1,7 +1,7 @@
 """What an exported graph can do without, which counts most where a model is small and its operators are many.
 
-Both passes leave every answer as it is: one takes out operators that move nothing, the other puts three products of one
-matrix into one.
+The passes leave every answer as it is: one takes out operators that move nothing, one puts three products of one matrix
+into one, and one takes out what the exporter notes of its own run.
 """
 
 import math
@@ -29,6 +29,19 @@ def drop_idle_reshapes(model: Model) -> int:
             dropped += 1
     _remove_unused(model)
     return dropped
+
+
+def drop_traces(model: Model) -> None:
+    """Take out the exporter's notes on each node: stack traces with the paths of whoever exported, often a larger part
+    of a small student's file than its weights.
+    """
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for value in (*graph.inputs, *getattr(graph, "initializers", {}).values()):
+            value.metadata_props.clear()
+        for node in graph.all_nodes():
+            for part in (node, *node.outputs):
+                part.metadata_props.clear()
 
 
 def _find_source(node: Any) -> Any:

@@ -8,7 +8,7 @@ The groups go into any optimiser, and any ``Trainer`` takes that optimiser:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -25,6 +25,7 @@ LAYER = re.compile(
 CONVOLUTION = re.compile(r"encoder\.windows\.")
 EMBEDDINGS = re.compile(r"embedding|mask_emb|relative_attention_bias")  # MPNet's bias is a table of positions
 POOLER = re.compile(r"pooler\.|final_norm\.")  # ModernBERT ends in a norm
+BRANCH = re.compile(r"branches\.")  # of ONE's student: their layers stand on the trunk's
 TASK = re.compile(r"^heads\.[^.]+\.")  # of a multi-task model; what a task is called says nothing
 
 
@@ -48,11 +49,17 @@ def layerwise_groups(
         Groups ``{"params", "lr", "weight_decay"}`` of the parameters that require a gradient, each exactly once.
 
     Raises:
-        InputError: for a decay outside (0, 1], or a model in which nothing learns.
+        InputError: for a decay outside (0, 1], a model in which nothing learns, or layers that go by other names.
     """
     if not 0 < decay <= 1:
         raise InputError(
             f"the layerwise decay is {decay}; give a factor above 0 and up to 1 (0.9 in the paper)"
+        )
+    has_layers = getattr(getattr(model, "config", None), "num_hidden_layers", 0)
+    if has_layers and all(_find_layer(name) is None for name, _ in model.named_parameters()):
+        raise InputError(
+            f"the layers of {type(model).__name__} are not known by their names here, so that all would learn at one "
+            "rate; give a BERT, RoBERTa, ELECTRA, DistilBERT or a model built like them"
         )
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, depth in measure_depths(model):
@@ -75,7 +82,11 @@ def measure_depths(model: nn.Module) -> Iterator[tuple[str, int]]:
     """Name and depth of every parameter: 0 at the head, layers + 2 at the embeddings."""
     parts = {name: TASK.sub("", name) for name, _ in model.named_parameters()}
     numbers = {name: _find_layer(part) for name, part in parts.items()}
-    layers = max((number for number in numbers.values() if number is not None), default=-1) + 1
+    trunk = _count(number for name, number in numbers.items() if not BRANCH.match(name))
+    numbers |= {
+        name: trunk + number for name, number in numbers.items() if number is not None and BRANCH.match(name)
+    }
+    layers = _count(numbers.values())
     for name, part in parts.items():
         number = numbers[name]
         if number is not None:
@@ -84,6 +95,10 @@ def measure_depths(model: nn.Module) -> Iterator[tuple[str, int]]:
             yield name, layers + 2
         else:
             yield name, 1 if POOLER.search(part) else 0
+
+
+def _count(numbers: Iterable[int | None]) -> int:
+    return max((number for number in numbers if number is not None), default=-1) + 1
 
 
 def _find_layer(name: str) -> int | None:

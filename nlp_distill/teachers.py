@@ -60,7 +60,7 @@ class Teacher:
         self._orders = self._match_all(labels)
 
     def _match_all(self, labels: tuple[str, ...]) -> list[list[int] | None]:
-        own = [read_labels(model.config) if has_head(model) else None for model in self.models]
+        own = [read_labels(model.config) if has_classes(model) else None for model in self.models]
         labels = choose_labels([labels, *(names for names in own if names)])
         return [None if names is None else match_labels(labels, names) for names in own]
 
@@ -186,6 +186,11 @@ def check_single_label(model: PreTrainedModel, side: str) -> None:
 def has_head(model: PreTrainedModel) -> bool:
     """Whether a model is more than an encoder, which has no logits, whatever labels its config invents."""
     return not model.base_model_prefix or model.base_model is not model
+
+
+def has_classes(model: PreTrainedModel) -> bool:
+    """Whether a model's logits are of its config's labels: it has a head, and not that of a language model."""
+    return has_head(model) and model.get_output_embeddings() is None
 
 
 def read_labels(config) -> tuple[str, ...]:

@@ -29,13 +29,15 @@ from nlp_distill.checkpoints import find_last_checkpoint, mark_complete, remove_
 from nlp_distill.distillation_model import DistillationModel
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS
 from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
+from nlp_distill.models import check_vocabulary
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
 from nlp_distill.objectives.objective import Objective, check_weights, reads_teacher_logits
 from nlp_distill.objectives.over_tokens import TOKEN_MASK
 from nlp_distill.teacher_states import restore_outputs
-from nlp_distill.teachers import Teacher, check_single_label, has_head, unwrap_compiled
+from nlp_distill.teachers import Teacher, check_single_label, has_classes, unwrap_compiled
 
 OBJECTIVE_FILE = "objective.safetensors"
+SPARE_ROWS = 128  # more than what embeddings are padded by, so that their number suits a GPU
 WITH_LESS_MEMORY = (
     "The same command goes on at the last checkpoint, once there is more; or halve per_device_train_batch_size and "
     "double gradient_accumulation_steps: the same steps, from the beginning (--overwrite)"
@@ -125,7 +127,7 @@ class DistillationTrainer(Trainer):
                     "a teacher is given, and the objective asks it nothing; give objective=SoftTargets(), or the like",
                     stacklevel=2,
                 )
-            if has_head(model):  # an encoder's labels are its config's invention
+            if has_classes(model):  # an encoder's labels are its config's invention
                 self.teacher.match_labels(model.config)
         if data_collator is None and processing_class is not None:
             teacher_tokenizer = self.teacher.tokenizer if self.teacher else None
@@ -140,12 +142,56 @@ class DistillationTrainer(Trainer):
             **kwargs,
         )
         self.label_names = ["labels"]
+        self._check_optimizer(objective)
+        self._check_teacher_vocabulary()
         if self.teacher is not None:
             self.teacher.to(self.args.device)
         self._term_sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.args.device))
         self._term_count = 0
         self._train_sampler: LengthGroupedSampler | None = None
         self.add_callback(_SetEpochOfSampler(self))
+
+    def _check_optimizer(self, objective: Objective) -> None:
+        """Refuse an optimiser of the caller's that would leave what the objective learns as it is at random.
+
+        Raises:
+            ValueError: saying what to add to it.
+        """
+        if self.optimizer is None:
+            return
+        held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        lost = [
+            name for name, part in objective.named_parameters() if part.requires_grad and id(part) not in held
+        ]
+        if lost:
+            raise ValueError(
+                f"the optimizer lacks parameters that the objective learns ({lost[0]}, ...); add them as a group of "
+                "their own: optimizer.add_param_group({'params': list(objective.parameters())})"
+            )
+
+    def _check_teacher_vocabulary(self) -> None:
+        """Refuse a teacher without vectors for the student's tokens, and say where one has many others.
+
+        Raises:
+            InputError: naming both numbers.
+        """
+        tokenizer: Any = self.processing_class
+        columns: Any = getattr(self.train_dataset, "column_names", None) or getattr(
+            self.train_dataset, "columns", ()
+        )
+        reads_own = TEACHER_PREFIX + "input_ids" in columns or TEACHER_LOGITS in columns
+        reads_own |= getattr(self.train_dataset, "teacher_logits", None) is not None
+        if self.teacher is None or self.teacher.tokenizer or reads_own or not hasattr(tokenizer, "get_vocab"):
+            return
+        for model in self.teacher.models:
+            check_vocabulary(model, tokenizer)
+            known, rows = len(tokenizer), getattr(model.get_input_embeddings(), "num_embeddings", 0)
+            if rows - known >= SPARE_ROWS:
+                warnings.warn(
+                    f"the teacher has vectors for {rows} tokens and reads those of a tokenizer with {known}; if it has "
+                    "a tokenizer of its own, give Teacher(model, tokenizer)",
+                    stacklevel=3,
+                )
 
     @property
     def student(self) -> PreTrainedModel:
@@ -201,6 +247,10 @@ class DistillationTrainer(Trainer):
         with self.accelerator.autocast():  # in mixed precision, as the student
             outputs = self.teacher.run(inputs, objective.needs)
         single = convert_to_fp32(outputs)  # again as the student's
+        if (
+            TEACHER_LOGITS in inputs and "logits" in single
+        ):  # the rows' own, whatever else the objective reads
+            single["logits"] = inputs[TEACHER_LOGITS]
         for name in (INPUT_EMBEDDINGS, ATTACHED_LOGITS):
             if name in outputs:  # derivatives are taken by these very tensors
                 single[name] = outputs[name]

@@ -32,6 +32,7 @@ from nlp_distill.batching import DistillationCollator, plan_batches
 from nlp_distill.compression.rebuild import change_config, check_kind, make_compact, rebuild
 from nlp_distill.encoding import EncodedRows
 from nlp_distill.internals import count_heads, find_attention_layers
+from nlp_distill.objectives.hard_labels import UNLABELLED, fit_labels
 from nlp_distill.students import CompactBertForSequenceClassification
 from nlp_distill.students.from_teacher import (
     find_attention_linears,
@@ -208,10 +209,12 @@ def read_units(model: PreTrainedModel) -> int:
 
 
 def sum_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum over rows of cross-entropy, or of the squared error where labels are floats."""
+    """The sum over labelled rows of cross-entropy, or for one logit a row of the squared error."""
+    labels = fit_labels(labels, logits)
     if labels.is_floating_point():
-        return (logits.squeeze(-1) - labels).square().sum()
-    return F.cross_entropy(logits, labels, reduction="sum")
+        known = ~labels.isnan()  # chosen first: a NaN would reach the derivatives of the others
+        return (logits.squeeze(-1)[known] - labels[known]).square().sum()
+    return F.cross_entropy(logits, labels, reduction="sum", ignore_index=UNLABELLED)
 
 
 def _multiply(gate: Tensor, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:

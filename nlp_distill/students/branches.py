@@ -223,7 +223,7 @@ class BranchedForSequenceClassification(PreTrainedModel):
             inputs["token_type_ids"] = token_type_ids
         states = self.trunk(**inputs).last_hidden_state
         own = torch.stack([b(inputs_embeds=states, attention_mask=mask).logits for b in self.branches], dim=1)
-        gate = torch.softmax(self.gate(mean_of_tokens(states, mask)), dim=-1)
+        gate = torch.softmax(self.gate(mean_of_tokens(states, mask).to(self.gate.weight.dtype)), dim=-1)
         logits = (gate[:, :, None] * own).sum(dim=1)
         return BranchedOutput(logits=logits, branch_logits=own, gate=gate)
 

@@ -234,7 +234,7 @@ class MultiTaskModel(PreTrainedModel):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         width = max(task.num_labels for task in self.tasks)
         # Once for all tasks: each look-up has a gradient as large as the vocabulary. (The BiLSTM and the CNN look up
-        # each text of a pair alone, not rows of this shape, and go on doing so.)
+        # sorted rows, and each text of a pair alone, and go on doing so.)
         embedded = self.get_input_embeddings()(input_ids)
         logits = None
         for number in task_ids.unique().tolist():
@@ -262,14 +262,21 @@ class MultiTaskModel(PreTrainedModel):
         classifier = self._classifiers[task.name]
         if token_type_ids is not None and reads_token_types(classifier):
             inputs["token_type_ids"] = token_type_ids[rows][:, used]
-        with replace_output(self.get_input_embeddings(), embedded[rows][:, used]):
+        with replace_output(self.get_input_embeddings(), inputs["input_ids"], embedded[rows][:, used]):
             return classifier(**inputs).logits
 
 
 @contextmanager
-def replace_output(module: nn.Module, output: Tensor) -> Iterator[None]:
-    """Let a module return what is known already, wherever it would return a tensor of that shape."""
-    hook = module.register_forward_hook(lambda *call: output if call[-1].shape == output.shape else call[-1])
+def replace_output(module: nn.Module, ids: Tensor, output: Tensor) -> Iterator[None]:
+    """Let a module return ``output``, which is known already, wherever it is asked for ``ids``.
+
+    Some encoders ask it for rows in another order, or for token types as well, in tensors of the same shape.
+    """
+
+    def answer(_: nn.Module, asked: tuple[Tensor, ...], found: Tensor) -> Tensor:
+        return output if asked and torch.equal(asked[0], ids) else found
+
+    hook = module.register_forward_hook(answer)
     try:
         yield
     finally:

@@ -228,6 +228,10 @@ def test_labels_keep_their_kind_and_missing_ones_become_minus_100(labels, expect
 def test_a_missing_label_among_numbers_becomes_nan():
     collated = collate_labels([0.5, None])
     assert collated[0] == 0.5 and collated[1].isnan()
+    among_whole = collate_labels(
+        [3, -100, 1.5]
+    )  # the rows of a regression and of one of whole numbers together
+    assert among_whole[[0, 2]].tolist() == [3.0, 1.5] and among_whole[1].isnan()
 
 
 def test_a_tokenizer_without_a_padding_token_is_refused_with_advice(tokenizer):

@@ -37,12 +37,28 @@ from nlp_distill.students import (
     CompactBertForSequenceClassification,
     MultiTaskModel,
     TaskHead,
+    build_bilstm,
 )
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
 onnx_ir = pytest.importorskip("onnx_ir", reason="the extra 'onnx' is not installed")
 
+VOCABULARY = [
+    "a",
+    "the",
+    "film",
+    "movie",
+    "plot",
+    "good",
+    "great",
+    "bad",
+    "dull",
+    "fine",
+    "and",
+    "but",
+    "not",
+]
 TEXTS = ["good", "a very good film but the plot was dull and bad", "never", "it is fine"]
 TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 2}
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -309,6 +325,50 @@ def test_a_bilstm_is_one_operator_and_reads_empty_texts(save, run_cli, tmp_path,
     np.testing.assert_allclose(Classifier(output).compute_logits(texts), expected, atol=tolerance)
     alone = np.concatenate([Classifier(output).compute_logits([text]) for text in texts])
     np.testing.assert_allclose(alone, expected, atol=tolerance)
+
+
+def test_an_empty_text_changes_no_other_answer_in_int8(tokenizer, tmp_path):
+    """Answers of one size, from a BiLSTM that has learnt to tell texts apart, next to empty texts and without."""
+    torch.manual_seed(0)
+    model = build_bilstm(tokenizer, ("negative", "positive"), hidden_size=64, embedding_size=32)
+    texts = [" ".join(VOCABULARY[(3 * n + k) % len(VOCABULARY)] for k in range(2 + n % 9)) for n in range(40)]
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    labels = torch.tensor([n % 9 % 2 for n in range(40)])
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(batch["input_ids"], batch["attention_mask"], labels=labels).loss.backward()
+        optimizer.step()
+    export_model(model, tokenizer, tmp_path, quantize="int8-dynamic", max_length=32)
+    classifier = Classifier(tmp_path)
+    for rows in (2, 10, 31):
+        alone = np.concatenate([classifier.compute_logits([text]) for text in texts[:rows]])
+        beside = classifier.compute_logits([*texts[:rows], "", ""])
+        np.testing.assert_allclose(beside[:rows], alone, atol=0.1 * np.ptp(alone))
+
+
+def test_a_file_holds_nothing_of_whoever_wrote_it(save, run_cli, tmp_path):
+    for kind in ("bert", "bilstm"):
+        output = tmp_path / f"{kind}-out"
+        assert run_cli("export", save(kind), "--output", output) == 0
+        content = (output / "model.onnx").read_bytes()
+        assert b".py" not in content and b"nlp_distill/" not in content and b"stack_trace" not in content
+
+
+def test_a_model_in_half_precision_is_exported_in_single_and_stays_as_it_is(make_bert, tokenizer, tmp_path):
+    model = make_bert().bfloat16()
+    expected = make_bert().bfloat16().float()
+    export_model(model, tokenizer, tmp_path)
+    assert model.dtype == torch.bfloat16
+    encoded = tokenizer(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        logits = expected.eval()(**encoded).logits.numpy()
+    np.testing.assert_allclose(Classifier(tmp_path).compute_logits([TEXTS[0]]), logits, atol=1e-4)
+
+
+def test_a_model_of_several_labels_a_text_is_refused(make_bert, tokenizer, tmp_path):
+    with pytest.raises(InputError, match="multi_label_classification"):
+        export_model(make_bert(problem_type="multi_label_classification"), tokenizer, tmp_path)
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8-dynamic"])

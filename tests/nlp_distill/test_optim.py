@@ -11,6 +11,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    FlaubertConfig,
+    FlaubertForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
     RobertaConfig,
@@ -24,6 +26,7 @@ from nlp_distill.optim import layerwise_groups, measure_depths
 from nlp_distill.students import (
     BiLSTMConfig,
     BiLSTMForSequenceClassification,
+    BranchedForSequenceClassification,
     CNNConfig,
     CNNForSequenceClassification,
     MultiTaskModel,
@@ -126,6 +129,26 @@ def test_a_decay_of_one_gives_one_rate_and_others_are_refused():
             layerwise_groups(model, 1e-3, decay)
     with pytest.raises(InputError, match="nothing to learn"):
         layerwise_groups(model.requires_grad_(False), 1e-3)
+
+
+def test_branches_stand_on_their_trunk():
+    bert = BertForSequenceClassification(BertConfig(num_hidden_layers=4, **TINY))
+    rates = multipliers(BranchedForSequenceClassification.from_classifier(bert, branches=2, depth=1))
+    found = {
+        ".".join(name.split(".")[: name.split(".").index("layer") + 2]): rate
+        for name, rate in rates.items()
+        if ".layer." in name
+    }
+    trunk, branches = (
+        [rate for name, rate in found.items() if name.startswith(p)] for p in ("trunk", "branches")
+    )
+    assert trunk == pytest.approx([0.9**5, 0.9**4, 0.9**3]) and branches == pytest.approx([0.9**2] * 2)
+
+
+def test_layers_of_other_names_are_refused():
+    config = FlaubertConfig(emb_dim=8, n_layers=2, n_heads=2, vocab_size=20)
+    with pytest.raises(InputError, match="layers of FlaubertForSequenceClassification are not known"):
+        layerwise_groups(FlaubertForSequenceClassification(config), 1e-3)
 
 
 def test_what_a_task_is_called_changes_no_rate():

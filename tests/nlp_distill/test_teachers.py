@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import RobertaConfig, RobertaForSequenceClassification
+from transformers import BertForMaskedLM, RobertaConfig, RobertaForSequenceClassification
 
 from data_augment.errors import InputError
 from nlp_distill import teachers
@@ -60,6 +60,14 @@ def test_answers_carry_no_gradient_and_can_be_used_in_a_loss_that_does(make_bert
     student = torch.zeros_like(logits, requires_grad=True)
     (student * logits).sum().backward()  # inference tensors could not be saved for this
     assert torch.equal(student.grad, logits)
+
+
+def test_a_language_models_logits_are_of_no_labels(tokenizer, make_bert, batch):
+    config = make_bert(labels=("positive", "negative")).config
+    model = BertForMaskedLM(config).eval()
+    teacher = Teacher(model)
+    teacher.match_labels(make_bert(labels=("negative", "positive")).config)
+    torch.testing.assert_close(teacher.run(batch)["logits"], model(**batch).logits)
 
 
 def test_one_teachers_logits_are_those_of_the_model(make_bert, batch):

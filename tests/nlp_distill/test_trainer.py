@@ -28,6 +28,7 @@ from nlp_distill.labelling import compute_logits
 from nlp_distill.manifest import list_files
 from nlp_distill.models import load_pretrained
 from nlp_distill.objectives import HardLabels, LogitRegression, Objective, SoftTargets
+from nlp_distill.optim import layerwise_groups
 from nlp_distill.schedules import linear
 from nlp_distill.stages import write_json
 from nlp_distill.students import BiLSTMForSequenceClassification, build_bilstm
@@ -777,6 +778,42 @@ def test_an_online_teacher_reads_its_own_tokens(
 def test_cached_logits_spare_the_teacher_its_forward(make_trainer, teacher, monkeypatch):
     monkeypatch.setattr(teacher, "forward", lambda **inputs: pytest.fail("the teacher was asked"))
     make_trainer(teacher=teacher, max_steps=1).train()
+
+
+def test_cached_logits_stand_where_a_teacher_runs_for_its_hidden_states(make_trainer, teacher, labelled_rows):
+    """Which logits are learnt may not depend on what else the objective reads."""
+    cached = EncodedRows(
+        labelled_rows.columns, labelled_rows.offsets, labelled_rows.labels, labelled_rows.teacher_logits + 9.0
+    )
+    trainer = make_trainer(teacher=teacher, train_dataset=cached, objective=SoftTargets() + Projection())
+    batch = next(iter(trainer.get_train_dataloader()))
+    outputs = trainer._teacher_outputs(batch)
+    torch.testing.assert_close(outputs["logits"], batch["teacher_logits"])
+    assert batch["teacher_logits"].min() > 5 and outputs.hidden_states is not None
+
+
+def test_a_teacher_of_another_vocabulary_is_refused_or_spoken_of(make_trainer, make_bert, rows, tokenizer):
+    with pytest.raises(
+        InputError, match="tokens up to number .* has vectors for 20; give each model its own"
+    ):
+        make_trainer(teacher=make_bert(vocab_size=20), train_dataset=rows)
+    with pytest.warns(UserWarning, match="has vectors for 5000 tokens .*give Teacher"):
+        make_trainer(teacher=make_bert(vocab_size=5000), train_dataset=rows)
+
+
+def test_an_optimizer_without_the_objectives_parameters_is_refused(
+    make_arguments, make_bert, teacher, rows, tokenizer
+):
+    student, objective = make_bert(), Projection()
+    optimizer = torch.optim.AdamW(layerwise_groups(student, 1e-3))
+    settings = {"model": student, "teacher": teacher, "objective": objective, "args": make_arguments()}
+    settings |= {"train_dataset": rows, "processing_class": tokenizer, "optimizers": (optimizer, None)}
+    with pytest.raises(ValueError, match=r"lacks parameters that the objective learns \(projection\.weight"):
+        DistillationTrainer(**settings)
+    optimizer.add_param_group({"params": list(objective.parameters())})
+    before = objective.projection.weight.clone()
+    DistillationTrainer(**settings).train()
+    assert not torch.equal(objective.projection.weight, before)
 
 
 def test_a_list_of_models_is_several_teachers(make_trainer, make_bert, rows):

@@ -93,6 +93,21 @@ def test_importance_of_heads_is_the_mean_absolute_derivative_of_each_rows_loss(
         torch.testing.assert_close(score.double(), other, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("labels", "given", "missing"),
+    [(("negative", "positive"), [1.0, 0.0, 1.0], -100.0), ((), [1, 0, 3], -100), ((), [0.5, 0.0, 3.0], None)],
+    ids=["classes as floats", "whole numbers", "values"],
+)
+def test_rows_without_a_label_add_nothing(make_bert, make_rows, tokenizer, collate, labels, given, missing):
+    model, texts = make_bert(labels=labels), make_rows(4)
+    rows = [row | {"label": label} for row, label in zip(texts, [*given, missing], strict=True)]
+    scores, known = (
+        score_heads(model, encode_rows(some, tokenizer, ("text",), 32), collate) for some in (rows, rows[:3])
+    )
+    for score, other in zip(scores, known, strict=True):
+        torch.testing.assert_close(score * 4, other * 3, rtol=1e-4, atol=1e-6)
+
+
 def test_importance_of_units_agrees_with_finite_differences(make_bert, rows, collate):
     model = make_bert(intermediate_size=6)
     scores = score_units(model, rows, collate)

@@ -253,6 +253,12 @@ def test_every_kind_answers_in_pieces_as_in_one(kind):
     torch.testing.assert_close(branched.branch(1)(input_ids=ids, attention_mask=mask).logits, expected)
 
 
+def test_it_answers_in_half_precision(make_bert, batch):
+    model = BranchedForSequenceClassification.from_classifier(make_bert()).eval()
+    expected = model(**batch).logits
+    torch.testing.assert_close(model.bfloat16()(**batch).logits.float(), expected, atol=0.05, rtol=0.05)
+
+
 def test_the_precision_is_the_source_s_whatever_its_config_says(make_bert, tmp_path):
     make_bert().half().save_pretrained(tmp_path)
     half = AutoModelForSequenceClassification.from_pretrained(tmp_path)

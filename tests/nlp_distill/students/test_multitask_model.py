@@ -12,6 +12,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
     pipeline,
@@ -89,6 +91,22 @@ def test_a_head_gives_the_same_logits_alone_and_in_a_mixed_batch(model, batch):
         own = alone(**accepted).logits
         torch.testing.assert_close(logits[rows][:, : task.num_labels], own, rtol=1e-4, atol=1e-5)
         assert not logits[rows][:, task.num_labels :].any()
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "gpt2"])
+def test_words_stay_with_their_rows_where_an_encoder_asks_for_others(kind, tokenizer):
+    """The BiLSTM looks up rows sorted by length; GPT-2 looks up token types in the embedding of words as well."""
+    config = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=len(tokenizer), pad_token_id=0)
+    source = build(kind, tokenizer) if kind == "bilstm" else GPT2ForSequenceClassification(config)
+    model = MultiTaskModel.from_encoder(source, TASKS[:1]).eval()
+    ids = torch.tensor([[5, 6, 0, 0], [7, 8, 9, 10], [11, 12, 13, 0]])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "token_type_ids": torch.zeros_like(ids)}
+    alone = model.for_task("films")
+    read = inspect.signature(alone.forward).parameters
+    with torch.no_grad():
+        expected = alone(**{name: value for name, value in inputs.items() if name in read}).logits
+        found = model(task_ids=torch.zeros(3, dtype=torch.long), **inputs).logits
+    torch.testing.assert_close(found, expected)
 
 
 def test_it_is_saved_and_loaded_whole(model, batch, tmp_path):
