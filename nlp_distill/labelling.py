@@ -103,6 +103,8 @@ def label_file(
     output, partial = Path(output_path), Path(f"{output_path}.partial")
     if output.suffix != ".parquet":
         raise InputError(f"the output of labelling is {output}; it must end in .parquet")
+    if output.exists() and output.samefile(input_path):
+        raise InputError(f"the output {output} is also the input; give it another name")
     rows = Rows(Path(input_path), ("id", *text_columns), skip_bad_rows, tuple(text_columns))
     fingerprint = fingerprint_labelling(rows, teachers, text_columns, max_length)
     if output.exists():

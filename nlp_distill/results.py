@@ -84,12 +84,19 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             merged[name] = fmean(run[name] for run in runs)
     if collapsed := [run["collapsed_to"] for run in runs if "collapsed_to" in run]:
         merged["collapsed_to"] = collapsed[0]
+        merged["collapsed_seeds"] = [len(collapsed), len(runs)]
     if "extra_tests" in runs[0]:
         names = runs[0]["extra_tests"]
         merged["extra_tests"] = {
             name: merge_seeds([run["extra_tests"][name] for run in runs]) for name in names
         }
     return merged
+
+
+def _count_seeds(entry: Mapping[str, Any]) -> str:
+    """With how many seeds, where it is some of several."""
+    few, several = entry.get("collapsed_seeds", (1, 1))
+    return f" with {few} of its {several} seeds" if few < several else ""
 
 
 def compute_retention(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
@@ -112,8 +119,8 @@ def list_warnings(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     names = {name: ROW_NAMES.get(name, name.replace("_", " ")) for name in models}
     shown = {name: f"{row[:1].upper()}{row[1:]}" for name, row in names.items()}
     said = [
-        f"{shown[name]} answers {entry['collapsed_to']!r} to every test row: it learnt nothing, whatever its score; "
-        "give it more epochs, or another learning rate."
+        f"{shown[name]} answers {entry['collapsed_to']!r} to every test row{_count_seeds(entry)}: it learnt nothing, "
+        "whatever its score; give it more epochs, or another learning rate."
         for name, entry in models.items()
         if "collapsed_to" in entry
     ]
@@ -291,7 +298,7 @@ def check_unpublished(
         methods: names of the methods that would be published.
         task: the task's name.
         seeds: the seeds.
-        context: holds the ``config`` that would be published.
+        context: holds the ``config`` that would be published, and where it is known the fingerprints of the ``data``.
         overwrite: replace whatever is there.
 
     Raises:
@@ -301,7 +308,13 @@ def check_unpublished(
     for path in (locate_result(results_dir, method, task, seed) for method in methods for seed in seeds):
         if overwrite or not path.exists():
             continue
-        found = _drop_run_settings(_read_published(path))
+        published = _read_published(path)
+        if others := _list_other_splits(published.get("data"), context.get("data")):
+            raise InputError(
+                f"{path} holds the result of other rows ({', '.join(others)} differ); give another --results-dir, "
+                "another --task, or --overwrite"
+            )
+        found = _drop_run_settings(published["config"])
         if difference := describe_difference(found, wanted):
             raise InputError(
                 f"{path} holds the result of other settings ({difference}); give another --results-dir, or --overwrite"
@@ -309,18 +322,25 @@ def check_unpublished(
 
 
 def _read_published(path: Path) -> Mapping[str, Any]:
-    """The configuration in a published result.
+    """A published result.
 
     Raises:
-        InputError: for a file that holds none.
+        InputError: for a file that holds no configuration.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8")).get("config", {})
-    except (ValueError, AttributeError):
-        config = None
-    if not isinstance(config, Mapping):
+        entry = {"config": {}} | json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        entry = {"config": None}
+    if not isinstance(entry["config"], Mapping):
         raise InputError(f"{path} is no result of ours; give another --results-dir, or --overwrite")
-    return config
+    return entry
+
+
+def _list_other_splits(found: Any, wanted: Any) -> list[str]:
+    """Splits whose rows two results do not share; none where one of them does not say."""
+    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
+        return []
+    return [name for name in wanted if name in found and found[name] != wanted[name]]
 
 
 def _drop_run_settings(config: Mapping[str, Any]) -> dict[str, Any]:

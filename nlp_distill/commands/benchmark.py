@@ -5,9 +5,8 @@ import math
 import os
 from pathlib import Path
 
-from data_augment.atomic import check_output_path
 from data_augment.errors import InputError
-from nlp_distill.commands.inputs import choose_task
+from nlp_distill.commands.inputs import check_json_output, choose_task
 from nlp_distill.limits import check_whole
 
 
@@ -25,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     if not 0 <= options.seconds < math.inf:
         raise InputError(f"--seconds is {options.seconds}; give 0 (no throughput) or more")
     if options.json:
-        check_output_path(options.json, overwrite=True)  # now, rather than when the work is done
+        check_json_output(options.json)  # now, rather than when the work is done
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or sorted({1, cores})
     saved = [name for name in options.models if not is_exported(name)]

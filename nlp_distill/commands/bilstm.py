@@ -8,7 +8,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.inputs import choose_task, load_data
-from nlp_distill.commands.publish import name_after_teacher, publish_runs
+from nlp_distill.commands.publish import describe_rows, name_after_teacher, publish_runs
 from nlp_distill.commands.push import push_student
 from nlp_distill.processes import is_main_process
 from nlp_distill.tasks import TaskData
@@ -88,7 +88,7 @@ def describe_run(options: argparse.Namespace, config, data: TaskData) -> dict[st
     from nlp_distill.pipelines.bilstm_config import describe_config
 
     plain = describe_config(config, data.task) | describe_teacher_task(options)
-    return {"config": plain, "command": options.command_line}
+    return {"config": plain, "command": options.command_line, **describe_rows(options, data)}
 
 
 def describe_teacher_task(options: argparse.Namespace) -> dict[str, str]:

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from data_augment.atomic import check_output_path
-from nlp_distill.commands.inputs import choose_task, load_data
+from nlp_distill.commands.inputs import check_json_output, choose_task, load_data
 from nlp_distill.limits import check_whole
 
 
@@ -27,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
 
     check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
     if options.json:
-        check_output_path(options.json, overwrite=True)  # now, rather than when the work is done
+        check_json_output(options.json)  # now, rather than when the work is done
     data = load_data(options)
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task(options.model, options.model_task, "--model-task", code, data.task.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_augment.errors import InputError
 from nlp_distill.commands.inputs import find_model, load_data
+from nlp_distill.commands.publish import describe_rows
 from nlp_distill.commands.push import push_model
 from nlp_distill.limits import check_positive
 from nlp_distill.processes import is_main_process
@@ -24,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
 
     rates = check_rates(options)
     data, output = load_data(options), Path(options.output)
-    described = describe_finetuning(options, rates)
+    described = describe_finetuning(options, rates) | describe_rows(options, data)
     if options.results_dir:
         given = (["teacher"], data.task.name, [options.seed], described, options.overwrite)
         check_unpublished(options.results_dir, *given)

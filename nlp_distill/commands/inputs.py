@@ -3,12 +3,14 @@
 import argparse
 import dataclasses
 import importlib.util
+import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_augment.atomic import check_output_path
 from data_augment.errors import InputError
 from data_augment.parsing import suggest_option
 from nlp_distill.commands.push import refuse_hub_arguments
@@ -61,8 +63,31 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     return data
 
 
+def check_json_output(path: str | Path) -> None:
+    """Refuse a ``--json`` that cannot be written, or that would replace a file which no command of ours wrote.
+
+    Raises:
+        InputError: naming the file.
+    """
+    if not check_output_path(path, overwrite=True).exists():
+        return
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "versions" not in content:
+        raise InputError(f"{path} exists and holds no scores of ours; give --json another name")
+
+
 def check_baseline_options(options: argparse.Namespace) -> None:
     """Refuse options of a student that is not to be made."""
+    if getattr(options, "baseline_epochs", None) is not None and getattr(options, "training", {}).get(
+        "max_steps"
+    ):
+        raise InputError(
+            f"--max-steps {options.training['max_steps']} ends every training, before --baseline-epochs could; "
+            "leave out one of the two"
+        )
     for name in ("baseline_epochs", "baseline_learning_rates"):
         if getattr(options, "no_baseline", False) and getattr(options, name, None) is not None:
             raise InputError(
@@ -157,6 +182,15 @@ def parse_training_arguments(
     return given
 
 
+EVERY_EPOCH = "every epoch is scored on all validation rows, so that the best can be kept; leave it out"
+WITHOUT_SENSE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "prediction_loss_only": (bool, EVERY_EPOCH),
+    "eval_do_concat_batches": (lambda value: not value, EVERY_EPOCH),
+    "eval_delay": (bool, EVERY_EPOCH),
+    "data_seed": (lambda value: value is not None and value < 0, "give 0 or more"),
+}
+
+
 def _check_training_values(given: Mapping[str, Any]) -> None:
     """Refuse what ``TrainingArguments`` takes and training stumbles over, minutes later or never."""
     for name, value in given.items():
@@ -172,6 +206,21 @@ def _check_training_values(given: Mapping[str, Any]) -> None:
     for pair in (given.get("optim_args") or "").split(","):
         if pair and pair.count("=") != 1:
             raise InputError(f"optim_args holds {pair!r}; write NAME=VALUE,NAME=VALUE")
+    for name, (refused, advice) in WITHOUT_SENSE.items():
+        if name in given and refused(given[name]):
+            raise InputError(f"{name} is {given[name]}; {advice}")
+    scheduler = str(given.get("lr_scheduler_type", ""))
+    for name in ("cosine_with_min_lr", "cosine_warmup_with_min_lr"):
+        if scheduler == name and "min_lr" not in str(given.get("lr_scheduler_kwargs")):
+            raise InputError(
+                f"lr_scheduler_type is {name}, which needs its smallest rate; add --lr-scheduler-kwargs "
+                """'{"min_lr_rate": 0.1}'"""
+            )
+    if given.get("dataloader_persistent_workers") and not given.get("dataloader_num_workers"):
+        raise InputError(
+            "dataloader_persistent_workers keeps workers, and there are none; add --dataloader-num-workers, or leave "
+            "it out"
+        )
     packages = {"deepspeed": "deepspeed", "use_liger_kernel": "liger-kernel"}
     for name, package in packages.items():
         if given.get(name) and importlib.util.find_spec(package.replace("-", "_")) is None:

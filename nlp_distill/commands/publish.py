@@ -22,6 +22,11 @@ def name_after_teacher(
     return {arm: name + ending if arm in distilled else name for arm, name in methods.items()}
 
 
+def describe_rows(options: argparse.Namespace, data: TaskData) -> dict[str, Any]:
+    """The fingerprints of the rows, where a result of theirs is to be published and may not replace one of others."""
+    return {"data": data.fingerprints()} if options.results_dir else {}
+
+
 def publish_runs(
     options: argparse.Namespace,
     results: Mapping[str, Any],

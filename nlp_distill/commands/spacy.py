@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nlp_distill.commands.bilstm import choose_transfer_set, show_results
 from nlp_distill.commands.inputs import load_data
-from nlp_distill.commands.publish import publish_runs
+from nlp_distill.commands.publish import describe_rows, publish_runs
 from nlp_distill.commands.push import push_student
 
 METHODS = {  # the name in results of each arm
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     data = load_data(options)
     check_task(data.task)
     methods = METHODS[config.architecture]
-    described = {"config": config.describe(), "command": options.command_line}
+    described = {"config": config.describe(), "command": options.command_line, **describe_rows(options, data)}
     if options.results_dir:
         published = [name for arm, name in methods.items() if config.baseline or arm == "student"]
         given = (published, data.task.name, config.seeds, described, options.overwrite)

@@ -9,7 +9,7 @@ from data_augment.errors import InputError
 from nlp_distill.commands.bilstm import describe_teacher_task, show_results
 from nlp_distill.commands.general import choose_shape
 from nlp_distill.commands.inputs import choose_task, load_data
-from nlp_distill.commands.publish import name_after_teacher, publish_runs
+from nlp_distill.commands.publish import describe_rows, name_after_teacher, publish_runs
 from nlp_distill.commands.push import push_student
 from nlp_distill.tasks import TaskData
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         **config.describe_training(data.task),
         **describe_teacher_task(options),
     }
-    described = {"config": plain, "command": options.command_line}
+    described = {"config": plain, "command": options.command_line, **describe_rows(options, data)}
     if config.general and (record := read_general_record(config.general)):
         described["general_student"] = record
     name = f"tinybert_{shape['layers']}x{shape['hidden']}"

@@ -12,6 +12,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,100}")  # Python refuses to read integers of t
 # What tables have in place of a number, or where a division went wrong.
 _MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "inf", "infinity"})
 _LARGEST = 3.4e38  # float32 holds no larger number
+_CODE = re.compile(r"[+-]?0\d+")  # as people write codes, not numbers
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 MAX_CLASSES = 10_000  # more are no classes but ids, texts, or the numbers of a regression
 SHOWN = 8  # labels in a message
@@ -23,7 +24,8 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
 
     Values may be strings, as text files have them, or typed, as Parquet has them:
 
-    - all integers: classes, named by their number and put in its order (``0, 1`` or ``1, 2, 3, 4, 5``);
+    - all integers: classes, named by their number and put in its order (``0, 1`` or ``1, 2, 3, 4, 5``); codes with
+      leading zeros (``001``) keep them, sorted;
     - all numbers, with one or more that is written or typed as a float: a regression;
     - a value that stands for a missing number (``n/a``, ``nan``, ``null``, ...) beside numbers is no label, and
       :func:`parse_label` refuses its row;
@@ -47,7 +49,7 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
         )
     if is_regression:
         return ()
-    if are_integers:
+    if are_integers and not any(_CODE.fullmatch(text) for text in distinct):
         return tuple(str(number) for number in sorted({int(text) for text in distinct}))
     return tuple(sorted(distinct))
 
@@ -64,7 +66,7 @@ def list_whole_numbers(values: Iterable[Any]) -> list[str]:
     return [str(int(number)) for number in numbers] if all(number.is_integer() for number in numbers) else []
 
 
-def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
+def parse_label(value: Any, labels: tuple[str, ...], *, by_index: bool = True) -> int | float:
     """Return a value as the index of its class, or as a number where there are no classes.
 
     A name comes before an index: with the labels 1 to 5, the label 1 is the first class.
@@ -72,6 +74,7 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
     Args:
         value: what the label column holds.
         labels: the task's label names, ``()`` for a regression.
+        by_index: whether a number may stand for a name by its place: only where somebody gave the names an order.
 
     Raises:
         InputError: if the value is no label (an index included) or no finite number; the caller adds the row.
@@ -88,7 +91,7 @@ def parse_label(value: Any, labels: tuple[str, ...]) -> int | float:
         if str(number) in labels:  # 01 and +1
             return labels.index(str(number))
         # Numbers index names; where the names are numbers themselves, another number is a mistake.
-        if 0 <= number < len(labels) and not all(_INTEGER.fullmatch(name) for name in labels):
+        if by_index and 0 <= number < len(labels) and not all(_INTEGER.fullmatch(name) for name in labels):
             return number
     # 1.0 is what a table makes of 1 where another row has no label.
     if _NUMBER.fullmatch(text) and float(text).is_integer() and (whole := str(int(float(text)))) in labels:

@@ -88,7 +88,7 @@ def load_own_files(
         "validation": validation_file or train_file,
         "test": test_file or train_file,
     }
-    rows = {split: reader.label(raw[split], task, where[split]) for split in raw}
+    rows = {split: reader.label(raw[split], task, where[split], by_index=labels is not None) for split in raw}
 
     # A part held out of train keeps train's ids, which name the file that their numbers count in.
     file_of = {split: split if split in rows else "train" for split in ("train", "validation", "test")}

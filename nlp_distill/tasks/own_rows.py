@@ -77,8 +77,14 @@ class OwnReader:
             else:
                 raise InputError(f"row {number} has no {empty[0]!r}; --skip-bad-rows drops such rows")
 
-    def label(self, rows: list[Row], task: Task, where: str | Path) -> list[Row]:
+    def label(self, rows: list[Row], task: Task, where: str | Path, *, by_index: bool = True) -> list[Row]:
         """Return the rows with their labels as class indices, or numbers for a regression.
+
+        Args:
+            rows: with the labels that the file has.
+            task: names the classes.
+            where: the file, for an error.
+            by_index: whether a number may stand for a class's name by its place.
 
         Raises:
             InputError: for a label outside the task, by row number.
@@ -90,7 +96,7 @@ class OwnReader:
             try:
                 text = str(row.label).strip()
                 if text not in known:
-                    known[text] = parse_label(text, task.labels)
+                    known[text] = parse_label(text, task.labels, by_index=by_index)
                 labelled.append(row._replace(label=known[text]))
             except InputError as error:
                 if not self.skip_bad_rows:

@@ -300,6 +300,32 @@ CASES = {
         f"fit {DATA} --teacher {{own}} --output {{tmp}}/fit --latency-ms 1 --max-drop 1 --push-to-hub me/model",
         "--push-to-hub is not taken: this command makes several models",
     ),
+    "scores after some epochs alone": (f"{FINETUNE} {DATA} --eval-delay 3", "every epoch is scored"),
+    "losses alone": (f"{FINETUNE} {DATA} --prediction-loss-only true", "every epoch is scored"),
+    "negative seed of the rows' order": (
+        f"{FINETUNE} {DATA} --data-seed -3",
+        "data_seed is -3; give 0 or more",
+    ),
+    "workers that stay, and none": (
+        f"{FINETUNE} {DATA} --dataloader-persistent-workers true",
+        "there are none; add --dataloader-num-workers",
+    ),
+    "schedule without its smallest rate": (
+        f"{FINETUNE} {DATA} --lr-scheduler-type cosine_with_min_lr",
+        "add --lr-scheduler-kwargs",
+    ),
+    "steps and epochs of the baseline": (
+        f"{DISTILL} --max-steps 3 --baseline-epochs 5",
+        "--max-steps 3 ends every training",
+    ),
+    "scores over the training rows": (
+        f"evaluate {DATA} --model {{teacher}} --json {{own}}/train.csv",
+        "train.csv exists and holds no scores of ours",
+    ),
+    "scores over a model's config": (
+        f"evaluate {DATA} --model {{teacher}} --json {{teacher}}/config.json",
+        "config.json exists and holds no scores of ours",
+    ),
     "kernels that are not installed": (
         f"{FINETUNE} {DATA} --use-liger-kernel true",
         "`pip install liger-kernel`",

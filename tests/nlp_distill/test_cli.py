@@ -177,7 +177,13 @@ def test_finetune_saves_a_model_that_knows_its_labels(teacher_folder: Path) -> N
 
 
 def test_finetune_reuses_its_result_and_names_a_changed_setting(
-    fine_tune, teacher_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    fine_tune,
+    run_cli,
+    own_files,
+    encoder_folder,
+    teacher_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     output, results = tmp_path / "teacher", tmp_path / "results"
     assert fine_tune(output, "--results-dir", results) == 0
@@ -194,6 +200,13 @@ def test_finetune_reuses_its_result_and_names_a_changed_setting(
     message = capsys.readouterr().err
     assert f"{output} was made with other settings (config.seed: 0 there, 1 now)" in message
     assert (output / "model.safetensors").read_bytes() == weights
+
+    other = ["--train-file", own_files / "validation.csv", "--text-column", "text", "--task", "mine"]
+    command = ["finetune", "--model", encoder_folder, "--output", tmp_path / "other", "--max-length", 32]
+    before = (results / "teacher" / "mine" / "0.json").read_bytes()
+    assert run_cli(*command, *other, "--results-dir", results) == 2
+    assert "holds the result of other rows (train, validation, test differ)" in capsys.readouterr().err
+    assert (results / "teacher" / "mine" / "0.json").read_bytes() == before
 
     assert fine_tune(output, "--seed", 1, "--overwrite") == 0
     assert (output / "model.safetensors").read_bytes() != weights

@@ -185,6 +185,14 @@ def test_numbers_and_keys_of_later_shards_come_back_as_they_were(tmp_path, rows,
     assert pq.read_table(output)["stars"].to_pylist() == [row.get("stars") for row in changed]
 
 
+def test_the_input_is_not_replaced(tmp_path, rows, teacher, tokenizer):
+    source = write(tmp_path / "rows.parquet", rows)
+    before = source.read_bytes()
+    with pytest.raises(InputError, match="rows.parquet is also the input"):
+        label_file(source, source, [(teacher, tokenizer)], ["text"], 64, overwrite=True)
+    assert source.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("first", "last", "message"),
     [

@@ -53,7 +53,9 @@ def test_one_collapsed_seed_is_enough_to_be_warned(capsys) -> None:
     warn({"teacher": run, "student_without_teacher": merged})
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
-    assert "WARNING: Student, without the teacher answers 'positive' to every test row" in error[0]
+    assert "without the teacher answers 'positive' to every test row with 1 of its 2 seeds: it" in error[0]
+    (said,) = list_warnings({"student": merge_seeds([run | {"collapsed_to": "positive"}] * 2)})
+    assert "to every test row: it learnt nothing" in said
 
 
 def test_a_teacher_that_answers_every_row_alike_is_warned_of_when_it_is_made(

@@ -96,6 +96,8 @@ def test_a_class_label_of_minus_one_is_no_label(tmp_path):
         (["0.5", "inf", "-Infinity", "1.5"], ()),
         (["good", "n/a", "bad"], ("bad", "good", "n/a")),
         (["0", "n/a", "x"], ("0", "n/a", "x")),
+        (["010", "001", "1", "10"], ("001", "010", "1", "10")),  # codes
+        (["0", "1", "-1"], ("-1", "0", "1")),
     ],
 )
 def test_what_label_values_mean(values, expected):
@@ -147,6 +149,17 @@ def test_a_label_becomes_its_index_or_number(value, labels, expected):
 def test_a_label_outside_the_task_is_refused(value, labels):
     with pytest.raises(InputError, match="has the label"):
         parse_label(value, labels)
+
+
+def test_a_number_is_no_name_where_nobody_gave_the_names_an_order(tmp_path):
+    for name, labels in (("train", ("yes", "no")), ("validation", ("no", "yes")), ("test", ("0", "1"))):
+        records = [{"text": f"{name} text number {n}", "label": labels[n % 2]} for n in range(6)]
+        write(tmp_path / f"{name}.jsonl", records)
+    files = {f"{name}_file": tmp_path / f"{name}.jsonl" for name in ("train", "validation", "test")}
+    with pytest.raises(InputError, match="has the label '0'; the task's labels are no, yes.*--labels"):
+        load_own_files(text_column="text", **files)
+    data = load_own_files(text_column="text", labels=("yes", "no"), **files)
+    assert data.test["label"][:2] == [0, 1]
 
 
 def test_floats_make_a_regression(tmp_path):
