@@ -44,21 +44,7 @@ pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
 onnx_ir = pytest.importorskip("onnx_ir", reason="the extra 'onnx' is not installed")
 
-VOCABULARY = [
-    "a",
-    "the",
-    "film",
-    "movie",
-    "plot",
-    "good",
-    "great",
-    "bad",
-    "dull",
-    "fine",
-    "and",
-    "but",
-    "not",
-]
+LETTERS = "abcdefghijklm"  # of which each is a word to the tokenizer
 TEXTS = ["good", "a very good film but the plot was dull and bad", "never", "it is fine"]
 TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "num_hidden_layers": 2}
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -330,21 +316,21 @@ def test_a_bilstm_is_one_operator_and_reads_empty_texts(save, run_cli, tmp_path,
 def test_an_empty_text_changes_no_other_answer_in_int8(tokenizer, tmp_path):
     """Answers of one size, from a BiLSTM that has learnt to tell texts apart, next to empty texts and without."""
     torch.manual_seed(0)
-    model = build_bilstm(tokenizer, ("negative", "positive"), hidden_size=64, embedding_size=32)
-    texts = [" ".join(VOCABULARY[(3 * n + k) % len(VOCABULARY)] for k in range(2 + n % 9)) for n in range(40)]
+    model = build_bilstm(tokenizer, ("negative", "positive"), hidden_size=150, embedding_size=300)
+    texts = [" ".join(LETTERS[(3 * n + k) % len(LETTERS)] for k in range(2 + n % 9)) for n in range(40)]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
-    labels = torch.tensor([n % 9 % 2 for n in range(40)])
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(20):
+    labels = torch.tensor([int(text[-1] in LETTERS[::2]) for text in texts])
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(15):
         optimizer.zero_grad()
         model(batch["input_ids"], batch["attention_mask"], labels=labels).loss.backward()
         optimizer.step()
     export_model(model, tokenizer, tmp_path, quantize="int8-dynamic", max_length=32)
     classifier = Classifier(tmp_path)
-    for rows in (2, 10, 31):
+    for rows, empty in ((2, 1), (10, 3), (31, 1)):
         alone = np.concatenate([classifier.compute_logits([text]) for text in texts[:rows]])
-        beside = classifier.compute_logits([*texts[:rows], "", ""])
-        np.testing.assert_allclose(beside[:rows], alone, atol=0.1 * np.ptp(alone))
+        beside = classifier.compute_logits([*texts[:rows], *[""] * empty])
+        np.testing.assert_allclose(beside[:rows], alone, atol=0.02 * np.ptp(alone))
 
 
 def test_a_file_holds_nothing_of_whoever_wrote_it(save, run_cli, tmp_path):
