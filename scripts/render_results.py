@@ -59,16 +59,18 @@ def render_tables(tasks: Results) -> str:
 
 
 def render_longer(longer: Results, tasks: Results) -> str:
-    """The small BERTs that trained longer, a table a student, beside the teachers of ``tasks``; "" without any."""
+    """The students that trained longer, a table a kind, beside the teachers of ``tasks``; "" without any."""
     compared = {
         task: {**methods, "teacher": tasks[task]["teacher"]}
         for task, methods in longer.items()
         if task in tasks
     }
     families = {find_family(method) for methods in longer.values() for method in methods}
-    return "\n\n".join(
+    tables = [
         render_family(family, keep_family(family, compared)) for family in FAMILIES if family in families
-    )
+    ]
+    tables += [table] if (table := render_multitask(compared)) else []
+    return "\n\n".join(tables)
 
 
 def render_comparisons(paths: Iterable[Path]) -> str:

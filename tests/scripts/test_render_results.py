@@ -333,6 +333,17 @@ def test_small_berts_that_trained_longer_stand_beside_the_teachers_of_the_others
     ]
 
 
+def test_a_model_of_several_tasks_that_trained_longer_stands_there_too(render, tmp_path: Path) -> None:
+    short, longer = tmp_path / "results", tmp_path / "longer"
+    for task, score in SIX.items():
+        publish(short, "teacher", task, 3, score, 1000)
+        publish(short, "bam", task, 3, 0.1, 1000)
+        publish(longer, "bam", task, 3, score + 0.01, 1000)
+    table = render.render_longer(render.read_results(longer), render.read_results(short)).splitlines()
+    assert table[0] == "**Several tasks at once**" and len(table) == 8
+    assert "| **70.0** | 1 (3) |" in table[4] and "| **71.0** | 1 (3) |" in table[5]
+
+
 def test_the_pages_hold_the_tables_of_the_published_files(render) -> None:
     for path, page in render.render_pages(ROOT).items():
         assert path.read_text(encoding="utf-8") == page, "run scripts/render_results.py"
