@@ -176,20 +176,19 @@ class DistillationTrainer(Trainer):
             InputError: naming both numbers.
         """
         tokenizer: Any = self.processing_class
-        columns: Any = getattr(self.train_dataset, "column_names", None) or getattr(
-            self.train_dataset, "columns", ()
-        )
+        rows: Any = self.train_dataset
+        columns: Any = getattr(rows, "column_names", None) or getattr(rows, "columns", ())
         reads_own = TEACHER_PREFIX + "input_ids" in columns or TEACHER_LOGITS in columns
-        reads_own |= getattr(self.train_dataset, "teacher_logits", None) is not None
+        reads_own |= getattr(rows, "teacher_logits", None) is not None
         if self.teacher is None or self.teacher.tokenizer or reads_own or not hasattr(tokenizer, "get_vocab"):
             return
         for model in self.teacher.models:
             check_vocabulary(model, tokenizer)
-            known, rows = len(tokenizer), getattr(model.get_input_embeddings(), "num_embeddings", 0)
-            if rows - known >= SPARE_ROWS:
+            known, vectors = len(tokenizer), getattr(model.get_input_embeddings(), "num_embeddings", 0)
+            if vectors - known >= SPARE_ROWS:
                 warnings.warn(
-                    f"the teacher has vectors for {rows} tokens and reads those of a tokenizer with {known}; if it has "
-                    "a tokenizer of its own, give Teacher(model, tokenizer)",
+                    f"the teacher has vectors for {vectors} tokens and reads those of a tokenizer with {known}; if it "
+                    "has a tokenizer of its own, give Teacher(model, tokenizer)",
                     stacklevel=3,
                 )
 
@@ -247,9 +246,8 @@ class DistillationTrainer(Trainer):
         with self.accelerator.autocast():  # in mixed precision, as the student
             outputs = self.teacher.run(inputs, objective.needs)
         single = convert_to_fp32(outputs)  # again as the student's
-        if (
-            TEACHER_LOGITS in inputs and "logits" in single
-        ):  # the rows' own, whatever else the objective reads
+        # The rows' own logits are learnt, whatever else the objective reads.
+        if TEACHER_LOGITS in inputs and "logits" in single:
             single["logits"] = inputs[TEACHER_LOGITS]
         for name in (INPUT_EMBEDDINGS, ATTACHED_LOGITS):
             if name in outputs:  # derivatives are taken by these very tensors

@@ -81,11 +81,10 @@ def check_json_output(path: str | Path) -> None:
 
 def check_baseline_options(options: argparse.Namespace) -> None:
     """Refuse options of a student that is not to be made."""
-    if getattr(options, "baseline_epochs", None) is not None and getattr(options, "training", {}).get(
-        "max_steps"
-    ):
+    steps = getattr(options, "training", {}).get("max_steps")
+    if steps and getattr(options, "baseline_epochs", None) is not None:
         raise InputError(
-            f"--max-steps {options.training['max_steps']} ends every training, before --baseline-epochs could; "
+            f"--max-steps {steps} ends every training, before --baseline-epochs could; "
             "leave out one of the two"
         )
     for name in ("baseline_epochs", "baseline_learning_rates"):
