@@ -48,9 +48,9 @@ formats (by suffix, in and out):
 output:
   Every column of the input, plus id, source_id and rules. An original keeps its id (without an id column: its
   row number) and its label. Variant 3 of row 17 has id 17~3, source_id 17, rules such as "mask pos", and no
-  label: the teacher labels it (nor anything else but its texts). Rows with the same words as another one are
-  dropped; originals win. The file
-  appears when it is complete. The same input and seed give the same bytes, whatever --num-workers.
+  label (the teacher labels it), nor any other column but its texts. Rows with the same words as another one are
+  dropped; originals win. The file appears when it is complete. The same input and seed give the same bytes, whatever
+  --num-workers.
 
 examples:
   data-augment --input train.tsv --output transfer.parquet --text-column sentence

@@ -32,8 +32,8 @@ def drop_idle_reshapes(model: Model) -> int:
 
 
 def drop_traces(model: Model) -> None:
-    """Take out the exporter's notes on each node: stack traces with the paths of whoever exported, often a larger part
-    of a small student's file than its weights.
+    """Take out the exporter's notes on each node: stack traces with the paths of whoever exported, in a file of a tiny
+    model more bytes than its weights.
     """
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()

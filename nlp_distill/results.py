@@ -3,14 +3,14 @@
 import json
 import platform
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from data_augment.errors import InputError
-from nlp_distill.stages import FINISHED, describe_difference, make_folder, write_json, write_whole
+from nlp_distill.stages import FINISHED, write_json, write_whole
 
 PACKAGES = (
     "nlp_distill",
@@ -84,7 +84,7 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             merged[name] = fmean(run[name] for run in runs)
     if collapsed := [run["collapsed_to"] for run in runs if "collapsed_to" in run]:
         merged["collapsed_to"] = collapsed[0]
-        merged["collapsed_seeds"] = [len(collapsed), len(runs)]
+        merged["collapsed_seeds"] = len(collapsed)
     if "extra_tests" in runs[0]:
         names = runs[0]["extra_tests"]
         merged["extra_tests"] = {
@@ -95,7 +95,7 @@ def merge_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _count_seeds(entry: Mapping[str, Any]) -> str:
     """With how many seeds, where it is some of several."""
-    few, several = entry.get("collapsed_seeds", (1, 1))
+    few, several = entry.get("collapsed_seeds", 1), len(entry.get("scores", [1]))
     return f" with {few} of its {several} seeds" if few < several else ""
 
 
@@ -281,100 +281,6 @@ def check_results_are_ours(folder: Path, overwrite: bool, name: str = "results")
             raise InputError(
                 f"{path} exists and was not made by this command; choose another output, or --overwrite to replace it"
             )
-
-
-def check_unpublished(
-    results_dir: str | Path,
-    methods: Iterable[str],
-    task: str,
-    seeds: Iterable[int],
-    context: Mapping[str, Any],
-    overwrite: bool,
-) -> None:
-    """Refuse to publish over the results of other settings, before the work is done.
-
-    Args:
-        results_dir: the folder of published results.
-        methods: names of the methods that would be published.
-        task: the task's name.
-        seeds: the seeds.
-        context: holds the ``config`` that would be published, and where it is known the fingerprints of the ``data``.
-        overwrite: replace whatever is there.
-
-    Raises:
-        InputError: naming the file and what differs.
-    """
-    wanted = _drop_run_settings(json.loads(json.dumps(context["config"])))
-    for path in (locate_result(results_dir, method, task, seed) for method in methods for seed in seeds):
-        if overwrite or not path.exists():
-            continue
-        published = _read_published(path)
-        if others := _list_other_splits(published.get("data"), context.get("data")):
-            raise InputError(
-                f"{path} holds the result of other rows ({', '.join(others)} differ); give another --results-dir, "
-                "another --task, or --overwrite"
-            )
-        found = _drop_run_settings(published["config"])
-        if difference := describe_difference(found, wanted):
-            raise InputError(
-                f"{path} holds the result of other settings ({difference}); give another --results-dir, or --overwrite"
-            )
-
-
-def _read_published(path: Path) -> Mapping[str, Any]:
-    """A published result.
-
-    Raises:
-        InputError: for a file that holds no configuration.
-    """
-    try:
-        entry = {"config": {}} | json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError):
-        entry = {"config": None}
-    if not isinstance(entry["config"], Mapping):
-        raise InputError(f"{path} is no result of ours; give another --results-dir, or --overwrite")
-    return entry
-
-
-def _list_other_splits(found: Any, wanted: Any) -> list[str]:
-    """Splits whose rows two results do not share; none where one of them does not say."""
-    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
-        return []
-    return [name for name in wanted if name in found and found[name] != wanted[name]]
-
-
-def _drop_run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that decide which models a run trains, not what one of them is."""
-    return {name: value for name, value in config.items() if name not in ("seeds", "baseline")}
-
-
-def locate_result(results_dir: str | Path, method: str, task: str, seed: int) -> Path:
-    """Where a published result lies: ``<results_dir>/<method>/<task>/<seed>.json``."""
-    return Path(results_dir) / method / task / f"{seed}.json"
-
-
-def publish_result(
-    results_dir: str | Path,
-    method: str,
-    task: str,
-    seed: int,
-    entry: Mapping[str, Any],
-    context: Mapping[str, Any],
-) -> Path:
-    """Write ``<results_dir>/<method>/<task>/<seed>.json``: one trained model, small enough to keep in a repository.
-
-    Args:
-        entry: ``score`` in [-1, 1], ``metrics``, sizes.
-        context: ``config``, ``data``, ``command``, ``wall_time_s``, ...
-    """
-    path = locate_result(results_dir, method, task, seed)
-    make_folder(path.parent)
-    kept = {name: value for name, value in entry.items() if name != "path"}
-    write_json(
-        path,
-        {"method": method, "task": task, "seed": seed, **kept, **context, "versions": collect_versions()},
-    )
-    return path
 
 
 def _format_scores(model: Mapping[str, Any]) -> str:

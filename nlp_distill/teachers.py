@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,11 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from data_augment.errors import InputError
 from nlp_distill.batching import OF_TEACHER, TEACHER_PREFIX
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS, run_model
+from nlp_distill.models import check_vocabulary
 from nlp_distill.processes import choose_device
 from nlp_distill.stages import announce
+
+SPARE_VECTORS = 128  # more than what embeddings are padded by, so that their number suits a GPU
 
 
 class Teacher:
@@ -63,6 +67,24 @@ class Teacher:
         own = [read_labels(model.config) if has_classes(model) else None for model in self.models]
         labels = choose_labels([labels, *(names for names in own if names)])
         return [None if names is None else match_labels(labels, names) for names in own]
+
+    def check_reads(self, tokenizer: Any) -> None:
+        """Refuse models without vectors for the tokens of the student's tokenizer, and warn of many more vectors.
+
+        Raises:
+            InputError: naming both numbers.
+        """
+        if self.tokenizer is not None:
+            return
+        for model in self.models:
+            check_vocabulary(model, tokenizer)
+            known, vectors = len(tokenizer), getattr(model.get_input_embeddings(), "num_embeddings", 0)
+            if vectors - known >= SPARE_VECTORS:
+                warnings.warn(
+                    f"the teacher has vectors for {vectors} tokens and reads those of a tokenizer with {known}; if it "
+                    "has a tokenizer of its own, give Teacher(model, tokenizer)",
+                    stacklevel=3,
+                )
 
     @property
     def inputs(self) -> set[str]:

@@ -29,15 +29,13 @@ from nlp_distill.checkpoints import find_last_checkpoint, mark_complete, remove_
 from nlp_distill.distillation_model import DistillationModel
 from nlp_distill.internals import ATTACHED_LOGITS, INPUT_EMBEDDINGS
 from nlp_distill.memory import MemoryLackError, lacks_memory, run_in_memory
-from nlp_distill.models import check_vocabulary
 from nlp_distill.objectives.hard_labels import HardLabels, hard_label_loss
-from nlp_distill.objectives.objective import Objective, check_weights, reads_teacher_logits
+from nlp_distill.objectives.objective import Objective, check_optimizer, check_weights, reads_teacher_logits
 from nlp_distill.objectives.over_tokens import TOKEN_MASK
 from nlp_distill.teacher_states import restore_outputs
 from nlp_distill.teachers import Teacher, check_single_label, has_classes, unwrap_compiled
 
 OBJECTIVE_FILE = "objective.safetensors"
-SPARE_ROWS = 128  # more than what embeddings are padded by, so that their number suits a GPU
 WITH_LESS_MEMORY = (
     "The same command goes on at the last checkpoint, once there is more; or halve per_device_train_batch_size and "
     "double gradient_accumulation_steps: the same steps, from the beginning (--overwrite)"
@@ -142,55 +140,15 @@ class DistillationTrainer(Trainer):
             **kwargs,
         )
         self.label_names = ["labels"]
-        self._check_optimizer(objective)
-        self._check_teacher_vocabulary()
+        check_optimizer(self.optimizer, objective)
         if self.teacher is not None:
+            if not brings_teacher_inputs(train_dataset) and hasattr(processing_class, "get_vocab"):
+                self.teacher.check_reads(processing_class)
             self.teacher.to(self.args.device)
         self._term_sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.args.device))
         self._term_count = 0
         self._train_sampler: LengthGroupedSampler | None = None
         self.add_callback(_SetEpochOfSampler(self))
-
-    def _check_optimizer(self, objective: Objective) -> None:
-        """Refuse an optimiser of the caller's that would leave what the objective learns as it is at random.
-
-        Raises:
-            ValueError: saying what to add to it.
-        """
-        if self.optimizer is None:
-            return
-        held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-        lost = [
-            name for name, part in objective.named_parameters() if part.requires_grad and id(part) not in held
-        ]
-        if lost:
-            raise ValueError(
-                f"the optimizer lacks parameters that the objective learns ({lost[0]}, ...); add them as a group of "
-                "their own: optimizer.add_param_group({'params': list(objective.parameters())})"
-            )
-
-    def _check_teacher_vocabulary(self) -> None:
-        """Refuse a teacher without vectors for the student's tokens, and say where one has many others.
-
-        Raises:
-            InputError: naming both numbers.
-        """
-        tokenizer: Any = self.processing_class
-        rows: Any = self.train_dataset
-        columns: Any = getattr(rows, "column_names", None) or getattr(rows, "columns", ())
-        reads_own = TEACHER_PREFIX + "input_ids" in columns or TEACHER_LOGITS in columns
-        reads_own |= getattr(rows, "teacher_logits", None) is not None
-        if self.teacher is None or self.teacher.tokenizer or reads_own or not hasattr(tokenizer, "get_vocab"):
-            return
-        for model in self.teacher.models:
-            check_vocabulary(model, tokenizer)
-            known, vectors = len(tokenizer), getattr(model.get_input_embeddings(), "num_embeddings", 0)
-            if vectors - known >= SPARE_ROWS:
-                warnings.warn(
-                    f"the teacher has vectors for {vectors} tokens and reads those of a tokenizer with {known}; if it "
-                    "has a tokenizer of its own, give Teacher(model, tokenizer)",
-                    stacklevel=3,
-                )
 
     @property
     def student(self) -> PreTrainedModel:
@@ -432,6 +390,13 @@ class _SetEpochOfSampler(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         if self.trainer._train_sampler is not None:
             self.trainer._train_sampler.set_epoch(int(state.epoch + 1e-6))
+
+
+def brings_teacher_inputs(dataset: Any) -> bool:
+    """Whether rows carry tokens of the teacher's own, or its logits, so that it does not read the student's tokens."""
+    columns: Any = getattr(dataset, "column_names", None) or getattr(dataset, "columns", ())
+    has_logits = TEACHER_LOGITS in columns or getattr(dataset, "teacher_logits", None) is not None
+    return has_logits or TEACHER_PREFIX + "input_ids" in columns
 
 
 def measure_lengths(dataset) -> Sequence[int]:

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     if not 0 <= options.seconds < math.inf:
         raise InputError(f"--seconds is {options.seconds}; give 0 (no throughput) or more")
     if options.json:
-        check_json_output(options.json)  # now, rather than when the work is done
+        check_json_output(options)  # now, rather than when the work is done
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or sorted({1, cores})
     saved = [name for name in options.models if not is_exported(name)]
@@ -34,4 +34,6 @@ def run(options: argparse.Namespace) -> None:
     )
     print(render_benchmark(results))
     if options.json:
-        write_json(Path(options.json), results | {"versions": collect_versions()})
+        write_json(
+            Path(options.json), results | {"command": options.command_line, "versions": collect_versions()}
+        )

@@ -64,7 +64,7 @@ def check_published(
     options: argparse.Namespace, config, data: TaskData, teacher_task: str | None = None
 ) -> None:
     """Refuse to publish over the results of other settings, before the work is done."""
-    from nlp_distill.results import check_unpublished
+    from nlp_distill.published import check_unpublished
 
     if options.results_dir:
         described = describe_run(options, config, data)

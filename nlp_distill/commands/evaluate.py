@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
 
     check_whole("max_length", options.max_length, at_least=MIN_LENGTH)
     if options.json:
-        check_json_output(options.json)  # now, rather than when the work is done
+        check_json_output(options)  # now, rather than when the work is done
     data = load_data(options)
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task(options.model, options.model_task, "--model-task", code, data.task.name)

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     """Fine-tune, score the reported split, write ``results.json`` and its page into the model's folder."""
     from nlp_distill.cards import render_teacher_card
     from nlp_distill.pipelines.runs import warn
-    from nlp_distill.results import check_unpublished
+    from nlp_distill.published import check_unpublished
 
     rates = check_rates(options)
     data, output = load_data(options), Path(options.output)
@@ -234,7 +234,8 @@ def write_teacher(
         The content of ``results.json``.
     """
     from nlp_distill.cards import CARD, render_teacher_card
-    from nlp_distill.results import collect_versions, publish_result, render_model_table
+    from nlp_distill.published import publish_result
+    from nlp_distill.results import collect_versions, render_model_table
     from nlp_distill.stages import write_json, write_whole
 
     entry = {**entry, "validation_score": result["validation_score"]}

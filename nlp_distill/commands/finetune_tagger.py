@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.pipelines.finetune_tagger import score_tagger
     from nlp_distill.pipelines.runs import warn
     from nlp_distill.pipelines.tagged_rows import encode_data
-    from nlp_distill.results import check_unpublished
+    from nlp_distill.published import check_unpublished
 
     config = FinetuneConfig(
         find_model(options.model),

@@ -63,29 +63,31 @@ def load_data(options: argparse.Namespace, **rows: Any) -> TaskData:
     return data
 
 
-def check_json_output(path: str | Path) -> None:
-    """Refuse a ``--json`` that cannot be written, or that would replace a file which no command of ours wrote.
+def check_json_output(options: argparse.Namespace) -> None:
+    """Refuse a ``--json`` that cannot be written, or that would replace a file which this command did not write.
 
     Raises:
         InputError: naming the file.
     """
-    if not check_output_path(path, overwrite=True).exists():
+    if not check_output_path(options.json, overwrite=True).exists():
         return
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or "versions" not in content:
-        raise InputError(f"{path} exists and holds no scores of ours; give --json another name")
+        written_by = json.loads(Path(options.json).read_text(encoding="utf-8"))["command"].split()[:2]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        written_by = []
+    if written_by != options.command_line.split()[:2]:
+        raise InputError(
+            f"{options.json} exists and was not written by this command; give --json another name"
+        )
 
 
 def check_baseline_options(options: argparse.Namespace) -> None:
-    """Refuse options of a student that is not to be made."""
+    """Refuse options of the student without the teacher where there is none, or where they would have no effect."""
     steps = getattr(options, "training", {}).get("max_steps")
     if steps and getattr(options, "baseline_epochs", None) is not None:
         raise InputError(
-            f"--max-steps {steps} ends every training, before --baseline-epochs could; "
-            "leave out one of the two"
+            f"--max-steps {steps} ends every training, so that --baseline-epochs has no effect; leave out one of the "
+            "two"
         )
     for name in ("baseline_epochs", "baseline_learning_rates"):
         if getattr(options, "no_baseline", False) and getattr(options, name, None) is not None:

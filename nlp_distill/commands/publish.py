@@ -50,7 +50,7 @@ def publish_runs(
     if not options.results_dir or not is_main_process():
         return
     from nlp_distill.pipelines.runs import count_seconds
-    from nlp_distill.results import publish_result
+    from nlp_distill.published import publish_result
 
     for arm, runs in results["runs"].items():
         for seed, run in zip(results["seeds"], runs, strict=True):

@@ -18,7 +18,7 @@ METHODS = {  # the name in results of each arm
 def run(options: argparse.Namespace) -> None:
     """``nlp-distill distill spacy``."""
     from nlp_distill.pipelines.spacy_textcat import check_task, distill_spacy
-    from nlp_distill.results import check_unpublished
+    from nlp_distill.published import check_unpublished
     from nlp_distill.spacy_docs import import_spacy
 
     import_spacy()  # before the data, which may take a while

@@ -123,7 +123,7 @@ def check_suite_unpublished(
         planned: method, task and seed of every result that the run will publish.
         config: the settings that will stand in them.
     """
-    from nlp_distill.results import check_unpublished
+    from nlp_distill.published import check_unpublished
 
     for method, task, seed in planned if options.results_dir else ():
         given = ([method], task, [seed], {"config": config}, options.overwrite)
@@ -137,7 +137,7 @@ def publish_suite(
 
     Every model goes by its own seed, which for teachers is another than the students'; an ensemble by 0.
     """
-    from nlp_distill.results import publish_result
+    from nlp_distill.published import publish_result
 
     if not options.results_dir or not is_main_process():
         return

@@ -13,7 +13,8 @@ from nlp_distill.stages import announce, make_folder
 def run(options: argparse.Namespace) -> None:
     """``nlp-distill distill tagger``."""
     from nlp_distill.pipelines.tagger import distill_tagger
-    from nlp_distill.results import check_unpublished, drop_place
+    from nlp_distill.published import check_unpublished
+    from nlp_distill.results import drop_place
 
     config = configure_tagger(options)
     data = load_sentences(options)

@@ -20,7 +20,8 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.pipelines.tinybert import distill_tinybert
     from nlp_distill.pipelines.tinybert_config import name_ablation
     from nlp_distill.pipelines.tinybert_stages import read_student_shape
-    from nlp_distill.results import check_unpublished, drop_place
+    from nlp_distill.published import check_unpublished
+    from nlp_distill.results import drop_place
 
     config = configure_tinybert(options)
     data = load_data(options)

@@ -209,7 +209,12 @@ def read_units(model: PreTrainedModel) -> int:
 
 
 def sum_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum over labelled rows of cross-entropy, or for one logit a row of the squared error."""
+    """The sum over labelled rows of cross-entropy, or for one logit a row of the squared error.
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch,), -100 or NaN for "no label".
+    """
     labels = fit_labels(labels, logits)
     if labels.is_floating_point():
         known = ~labels.isnan()  # chosen first: a NaN would reach the derivatives of the others

@@ -125,6 +125,25 @@ def check_weights(objective: Objective, what: str = "the objective") -> None:
         )
 
 
+def check_optimizer(optimizer: torch.optim.Optimizer | None, objective: Objective) -> None:
+    """Refuse an optimiser of the caller's that would leave what the objective learns at its random start.
+
+    Raises:
+        ValueError: saying what to add to it.
+    """
+    if optimizer is None:
+        return
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    lost = [
+        name for name, part in objective.named_parameters() if part.requires_grad and id(part) not in held
+    ]
+    if lost:
+        raise ValueError(
+            f"the optimizer lacks parameters that the objective learns ({lost[0]}, ...); add them as a group of their "
+            "own: optimizer.add_param_group({'params': list(objective.parameters())})"
+        )
+
+
 def _list_weights(leaf: Objective) -> list[Any]:
     """The weight of an objective, or of each of its terms."""
     if isinstance(several := getattr(leaf, "weights", None), Mapping):

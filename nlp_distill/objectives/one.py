@@ -54,8 +54,11 @@ class ONE(Objective):
     ):
         super().__init__()
         check_positive("temperature", temperature)
-        if any(not value_at(distillation, progress) >= 0 for progress in PROGRESS):  # NaN as well
-            raise InputError("distillation of ONE must be 0 or more; the branches would leave their ensemble")
+        for value in (value_at(distillation, progress) for progress in PROGRESS):
+            if not value >= 0:  # NaN as well
+                raise InputError(
+                    f"distillation is {value}; it must be 0 or more, or branches leave their ensemble"
+                )
         self.temperature, self.distillation, self.weight = temperature, distillation, weight
 
     def forward(self, student_outputs, teacher_outputs, batch, progress) -> dict[str, Tensor]:

@@ -320,11 +320,15 @@ CASES = {
     ),
     "scores over the training rows": (
         f"evaluate {DATA} --model {{teacher}} --json {{own}}/train.csv",
-        "train.csv exists and holds no scores of ours",
+        "train.csv exists and was not written by this command",
+    ),
+    "scores over a run's": (
+        f"evaluate {DATA} --model {{teacher}} --json {{teacher}}/results.json",
+        "results.json exists and was not written by this command",
     ),
     "scores over a model's config": (
         f"evaluate {DATA} --model {{teacher}} --json {{teacher}}/config.json",
-        "config.json exists and holds no scores of ours",
+        "config.json exists and was not written by this command",
     ),
     "kernels that are not installed": (
         f"{FINETUNE} {DATA} --use-liger-kernel true",

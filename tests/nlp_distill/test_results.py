@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from nlp_distill.published import publish_result
 from nlp_distill.results import (
     collect_versions,
     compute_retention,
     describe_command,
     list_warnings,
     merge_seeds,
-    publish_result,
     render_model_table,
     render_results,
     say_ratio,

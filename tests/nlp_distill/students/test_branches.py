@@ -20,6 +20,7 @@ from transformers import (
 from data_augment.errors import InputError
 from nlp_distill.batching import DistillationCollator
 from nlp_distill.encoding import encode_rows
+from nlp_distill.precision import try_bf16
 from nlp_distill.students import (
     BiLSTMConfig,
     BiLSTMForSequenceClassification,
@@ -254,6 +255,8 @@ def test_every_kind_answers_in_pieces_as_in_one(kind):
 
 
 def test_it_answers_in_half_precision(make_bert, batch):
+    if ending := try_bf16():
+        pytest.skip(f"this processor does not run bf16 (a trial ended with {ending})")
     model = BranchedForSequenceClassification.from_classifier(make_bert()).eval()
     expected = model(**batch).logits
     torch.testing.assert_close(model.bfloat16()(**batch).logits.float(), expected, atol=0.05, rtol=0.05)
