@@ -19,9 +19,11 @@ from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
+from nlp_distill.calibration import Text, calibrate, draw_texts, encode
 from nlp_distill.models import count_positions, labels_tokens
 from nlp_distill.onnx_ops import fused_attention, make_bilstm
 from nlp_distill.onnx_passes import drop_idle_reshapes, drop_traces, pack_projections
+from nlp_distill.onnx_smoothing import smooth_activations
 from nlp_distill.students import WordStudent
 from nlp_distill.teachers import check_single_label, read_labels
 
@@ -29,12 +31,9 @@ FORMATS = ("onnx", "exported-program")
 QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
 OPSETS = range(18, 24)
 # One more whenever the same model is written otherwise, so that finished exports are not taken for new ones.
-EXPORTER = 4
+EXPORTER = 5
 OPSET = 20  # the first with GELU as one operator
 PROGRAM = "model.pt2"
-CALIBRATION_ROWS = 200
-
-Text = str | tuple[str, str]
 
 
 class LogitsOnly(nn.Module):
@@ -72,7 +71,9 @@ def export_model(
             by ranges seen on ``calibration``).
         max_length: tokens a row; longer texts are cut.
         is_pair: whether the model compares two texts; ``None`` where that is not known.
-        calibration: texts like those to come, for ``int8-static``.
+        calibration: texts like those to come, ``CALIBRATION_ROWS`` at most, which show how wide activations get:
+            required for ``int8-static``, better than random words for ``int8-dynamic``. Not those that its answers
+            are compared on.
         opset: version of the ONNX operators.
 
     Raises:
@@ -110,7 +111,8 @@ def export_model(
         with fused_attention(wrapped.model) if quantize != "none" else nullcontext():
             write_onnx(wrapped, example, names, shapes, path, opset, packs=quantize == "int8-dynamic")
         if quantize != "none":
-            rows = calibrate(calibration, tokenizer, names, max_length)
+            texts = calibration or draw_texts(tokenizer, is_pair, seed=1)
+            rows = calibrate(texts, tokenizer, names, max_length)
             quantise(path, quantize, rows, of_words=isinstance(model, WordStudent))
         shutil.copy2(runtime.__file__, folder / "runtime.py")
     else:
@@ -206,11 +208,12 @@ def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]], *, of
     Args:
         path: of the model.
         kind: ``int8-dynamic`` or ``int8-static``.
-        rows: inputs that the range of activations is seen on, for ``int8-static``.
+        rows: inputs that the range of activations is seen on.
         of_words: whether it is a BiLSTM or a CNN. Their weights get 7 bits: of 8 the sum of two products does not fit
             into the 16 bits that x86 processors without VNNI have for it, and is cut; a BERT's hardly ever are so
             large. Their embeddings and LSTM stay dynamic in ``int8-static``, which has no form for an LSTM, and reads
-            embeddings by turning the whole matrix back into floats for every answer.
+            embeddings by turning the whole matrix back into floats for every answer. A BERT's activations are
+            smoothed before ``int8-dynamic`` (``onnx_smoothing.py``).
 
     Raises:
         InputError: for a model of more than 2 GiB, which the exporter writes in two files.
@@ -232,6 +235,8 @@ def quantise(path: Path, kind: str, rows: Iterator[dict[str, np.ndarray]], *, of
         "reduce_range": of_words,
     }
     prepared, partly, written = (path.with_suffix(f".{name}.onnx") for name in ("prepared", "partly", "int8"))
+    if kind == "int8-dynamic" and not of_words:
+        smooth_activations(path, rows)
     with quiet(""):  # the quantiser's advice, which it gives by the root logger, is for its own authors
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         if kind == "int8-dynamic":
@@ -257,31 +262,6 @@ def quiet(logger: str) -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
-
-
-def calibrate(
-    texts: Sequence[Text], tokenizer: Any, names: Sequence[str], max_length: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """One text at a time as the model's inputs."""
-    for text in texts[:CALIBRATION_ROWS]:
-        encoded = encode(tokenizer, [text], names, max_length)
-        yield {name: tensor.numpy() for name, tensor in encoded.items()}
-
-
-def encode(tokenizer: Any, texts: Sequence[Text], names: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """Texts, or pairs of them, as the model's inputs."""
-    pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
-    first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    given = (first,) if second[0] is None else (first, second)
-    encoded = tokenizer(
-        *given,
-        truncation=True,
-        max_length=max_length,
-        padding=True,
-        return_tensors="pt",
-        return_token_type_ids="token_type_ids" in names,
-    )
-    return {name: encoded[name] for name in names}
 
 
 def write_tokenizer(backend: Any, folder: Path) -> None:

@@ -14,7 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from data_augment.errors import InputError
 from nlp_distill import export as exporting
-from nlp_distill import onnx_ops, onnx_passes, runtime
+from nlp_distill import onnx_ops, onnx_passes, onnx_smoothing, runtime
+from nlp_distill.calibration import draw_calibration
 from nlp_distill.export import check_onnx, export_model, measure_parity
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
 from nlp_distill.models import count_positions, load_classifier, load_pretrained
@@ -49,12 +50,6 @@ class Candidate:
     labels: tuple[str, ...]
     megabytes: float
     details: dict[str, Any] = field(default_factory=dict)
-
-
-def read_texts(rows: Any, data: TaskData) -> list[Text]:
-    """Texts, or pairs of them, in row order."""
-    columns = [rows[column] for column in data.task.text_columns]
-    return list(zip(*columns, strict=True)) if data.task.is_pair else list(columns[0])
 
 
 def open_candidates(
@@ -110,7 +105,7 @@ def export(
     """The model as ONNX in ``folder``, unless it is there already; returns its parity with PyTorch."""
     check_onnx(OPSET)
     tokenizer = load_pretrained(AutoTokenizer, path)
-    texts = (read_texts(data.test, data) + read_texts(data.validation, data))[:PARITY_TEXTS]
+    texts = [*data.task.read_texts(data.test), *data.task.read_texts(data.validation)][:PARITY_TEXTS]
 
     def build(output: Path) -> dict[str, Any]:
         export_model(
@@ -121,6 +116,7 @@ def export(
             max_length=max_length,
             is_pair=data.task.is_pair,
             opset=OPSET,
+            calibration=draw_calibration(data),
         )
         return measure_parity(model, tokenizer, output, texts, max_length)
 
@@ -129,9 +125,12 @@ def export(
         "tokenizer": hash_tokenizer(tokenizer),
         "quantize": quantize,
         "max_length": max_length,
-        "data": {split: data.fingerprints()[split] for split in ("test", "validation")},
+        "data": {split: data.fingerprints()[split] for split in ("test", "validation", "train")},
         "parity_texts": PARITY_TEXTS,
-        "code": [hash_file(str(module.__file__)) for module in (exporting, onnx_ops, onnx_passes, runtime)],
+        "code": [
+            hash_file(str(module.__file__))
+            for module in (exporting, onnx_ops, onnx_passes, onnx_smoothing, runtime)
+        ],
         "versions": {
             name: metadata.version(name) for name in ("nlp_distill", "torch", "onnx", "onnxruntime")
         },
@@ -191,7 +190,7 @@ def open_spacy(name: str, path: Path, data: TaskData) -> Candidate:
 def open_peers(options: argparse.Namespace, models: dict[str, Path], data: TaskData) -> Iterator[Candidate]:
     """Train what was asked for, unless it is there already."""
     train, validation = (
-        peers.Rows([peers.join(text) for text in read_texts(rows, data)], list(rows["label"]))
+        peers.Rows([peers.join(text) for text in data.task.read_texts(rows)], list(rows["label"]))
         for rows in (data.train, data.validation)
     )
     labels = data.task.labels

@@ -32,7 +32,7 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parent))
 import peers
-from candidates import RUNTIMES, Candidate, open_candidates, read_texts
+from candidates import RUNTIMES, Candidate, open_candidates
 
 from data_augment.errors import InputError
 from data_augment.parsing import OneLineParser
@@ -179,7 +179,7 @@ def compare(
     Returns:
         ``{"metric", "texts_timed", "rows": [...]}``.
     """
-    texts = read_texts(data.test, data)
+    texts = data.task.read_texts(data.test)
     answers = []
     for candidate in candidates:
         announce(f"scoring {candidate.name} ({candidate.runs_in})")

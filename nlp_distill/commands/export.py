@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from transformers import AutoTokenizer
 
+    from nlp_distill.calibration import split_sample
     from nlp_distill.export import describe_exporter, export_model, list_inputs, measure_parity
     from nlp_distill.hashes import describe_architecture, hash_tokenizer, hash_weights
     from nlp_distill.models import (
@@ -68,9 +69,10 @@ def run(options: argparse.Namespace) -> None:
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        calibration = texts if options.sample_file else ()
+        calibrates = options.sample_file and options.quantize != "none"
+        calibration, compared = split_sample(texts) if calibrates else ([], texts)
         export_model(model, tokenizer, folder, is_pair=is_pair, calibration=calibration, **settings)
-        parity = measure_parity(model, tokenizer, folder, texts, max_length)
+        parity = measure_parity(model, tokenizer, folder, compared[:PARITY_ROWS], max_length)
         size = sum(path.stat().st_size for path in folder.glob("model.*"))
         return {
             "parity": parity,
@@ -113,15 +115,17 @@ def read_samples(
         is_pair: whether the model compares two texts; ``None`` where it does not say.
 
     Returns:
-        Up to ``PARITY_ROWS`` texts or pairs, and whether they are pairs (``None`` where nobody said so).
+        Texts or pairs, as many as are compared and calibrated on, and whether they are pairs (``None`` where nobody
+        said so).
 
     Raises:
         InputError: for a file without its columns or rows, or of single texts where the model compares two.
     """
     from data_augment.rows import read_rows
+    from nlp_distill.calibration import CALIBRATION_ROWS, draw_texts
 
     if options.sample_file is None:
-        return draw_samples(tokenizer, is_pair), is_pair
+        return draw_texts(tokenizer, is_pair), is_pair
     if options.text_column is None:
         raise InputError(f"{options.sample_file} is given without a text column; name it with --text-column")
     if is_pair and not options.text_pair_column:
@@ -138,26 +142,11 @@ def read_samples(
     for row in reader:
         texts = tuple(str(row[column]) for column in columns)
         rows.append(texts if len(texts) == 2 else texts[0])
-        if len(rows) == PARITY_ROWS:
+        if len(rows) == PARITY_ROWS + CALIBRATION_ROWS:
             break
     if not rows:
         raise InputError(f"{options.sample_file} has no rows to compare the exported model on")
     return rows, len(columns) == 2
-
-
-def draw_samples(tokenizer: Any, is_pair: bool | None) -> list[Any]:
-    """100 texts of random words of the vocabulary; pairs for a model that compares two, half where that is open"""
-    import numpy as np
-
-    source = np.random.default_rng(0)
-    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
-
-    def draw(longest: int) -> str:
-        return " ".join(source.choice(words, size=source.integers(1, longest)))
-
-    # The halves of a pair are shorter, so that few are cut.
-    pairs = {True: 100, False: 0, None: 50}[is_pair]
-    return [draw(40) for _ in range(100 - pairs)] + [(draw(20), draw(20)) for _ in range(pairs)]
 
 
 def write_card(result: dict[str, Any], output: Path, student: Path, is_pair: bool) -> None:

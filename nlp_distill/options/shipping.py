@@ -144,7 +144,9 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--opset", type=int, default=20, help="of ONNX (default: %(default)s)")
     parser.add_argument(
-        "--sample-file", metavar="FILE", help="rows that the exported model is compared (and calibrated) on"
+        "--sample-file",
+        metavar="FILE",
+        help="rows that the exported model is compared on, and, for int8, others calibrated on",
     )
     parser.add_argument("--text-column", metavar="NAME")
     parser.add_argument("--text-pair-column", metavar="NAME")

@@ -29,6 +29,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from data_augment.errors import InputError
 from data_augment.readers import decode_lines
 from nlp_distill.batching import DistillationCollator
+from nlp_distill.calibration import draw_calibration
 from nlp_distill.compression.factorise import check_factorisable, factorise_embeddings, read_embedding_width
 from nlp_distill.compression.prune_magnitude import MagnitudePruning
 from nlp_distill.compression.prune_structured import (
@@ -287,6 +288,7 @@ class _Steps:
 
         def build(folder: Path) -> dict[str, Any]:
             settings: dict[str, Any] = {"quantize": self.config.quantize, "max_length": self.max_length}
+            settings["calibration"] = draw_calibration(self.data)
             export_model(model, tokenizer, folder, is_pair=self.task.is_pair, **settings)
             splits = {"test": self.data.test, **self.data.extra_tests}
             # One text at a time, as answers are given: rows of a batch share the range of their activations.
@@ -394,6 +396,4 @@ class _Steps:
         return describe_test(self.data, logits)["score"]
 
     def _run_exported(self, classifier: Classifier, rows: Dataset) -> np.ndarray:
-        columns = [rows[column] for column in self.task.text_columns]
-        texts = list(zip(*columns, strict=True)) if self.task.is_pair else list(columns[0])
-        return classifier.compute_logits(texts)
+        return classifier.compute_logits(self.task.read_texts(rows))

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from data_augment.errors import InputError
 from nlp_distill import runtime
+from nlp_distill.calibration import draw_calibration
 from nlp_distill.evaluation import describe_scores
 from nlp_distill.export import OPSET, check_onnx, export_model
 from nlp_distill.pipelines.fit_config import RUNTIMES
@@ -57,7 +58,7 @@ def check_runtime(name: str) -> None:
 
 
 def write_form(
-    model: PreTrainedModel, tokenizer: Any, folder: Path, runtime_name: str, max_length: int, is_pair: bool
+    model: PreTrainedModel, tokenizer: Any, folder: Path, runtime_name: str, max_length: int, data: TaskData
 ) -> None:
     """Write a model as it ships: saved for torch, or exported for onnxruntime, with its tokenizer."""
     quantize = RUNTIMES[runtime_name]
@@ -65,7 +66,15 @@ def write_form(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     else:
-        export_model(model, tokenizer, folder, quantize=quantize, max_length=max_length, is_pair=is_pair)
+        export_model(
+            model,
+            tokenizer,
+            folder,
+            quantize=quantize,
+            max_length=max_length,
+            is_pair=data.task.is_pair,
+            calibration=draw_calibration(data),
+        )
 
 
 def score_exported(folder: Path, data: TaskData, threads: int) -> dict[str, float]:
@@ -77,7 +86,7 @@ def score_exported(folder: Path, data: TaskData, threads: int) -> dict[str, floa
     splits = {"validation": data.validation, "test": data.test}
     return {
         name: score_logits(
-            data.task, classifier.compute_logits(_read_texts(data.task, rows)), rows, classifier.labels
+            data.task, classifier.compute_logits(data.task.read_texts(rows)), rows, classifier.labels
         )
         for name, rows in splits.items()
     }
@@ -95,8 +104,3 @@ def score_logits(task: Task, logits: np.ndarray, rows: Any, labels: list[str] | 
     order = match_labels(task.labels, labels) if labels else None
     logits = logits if order is None else logits[:, order]
     return describe_scores(task, logits, np.asarray(rows["label"]))["score"]
-
-
-def _read_texts(task: Task, rows: Any) -> list[Text]:
-    columns = [list(rows[column]) for column in task.text_columns]
-    return list(zip(*columns, strict=True)) if len(columns) == 2 else columns[0]

@@ -250,8 +250,7 @@ class FitStages:
         return plan_transformer(candidate, self.teacher_shape, self.training, self.max_length)
 
     def _write_form(self, model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-        is_pair = self.data.task.is_pair
-        write_form(model.eval(), tokenizer, folder, self.conditions.runtime, self.max_length, is_pair)
+        write_form(model.eval(), tokenizer, folder, self.conditions.runtime, self.max_length, self.data)
 
     @property
     def _rows_dir(self) -> Path:
@@ -314,6 +313,6 @@ class FitStages:
             "weights": hash_file(trained / "model.safetensors"),
             "runtime": self.conditions.runtime,
             "max_length": self.max_length,
-            "data": {split: self.prints[split] for split in ("validation", "test")},
+            "data": {split: self.prints[split] for split in ("train", "validation", "test")},
             **describe_exporter(),
         }

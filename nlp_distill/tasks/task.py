@@ -57,6 +57,11 @@ class Task:
         """Whether a row holds two texts."""
         return self.text_pair_column is not None
 
+    def read_texts(self, rows: Dataset) -> list[str] | list[tuple[str, str]]:
+        """The texts of some rows, or the pairs of them, in row order."""
+        columns = [list(rows[column]) for column in self.text_columns]
+        return list(zip(*columns, strict=True)) if self.is_pair else columns[0]
+
     @property
     def is_regression(self) -> bool:
         """Whether the label is a number rather than a class."""
