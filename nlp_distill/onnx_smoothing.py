@@ -5,24 +5,27 @@ factor ``s_j`` for each input channel ``j``. Some channels of ``X`` are many tim
 in int8 for all of them leaves the others few steps; a weight has a range for each of its columns, and bears a wide row.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Products that onnxruntime's quantiser makes int8, by their first input and their second, a constant.
-PRODUCTS = ("MatMul", "Gemm", "Attention")
-SMALLEST = 1e-5  # of a channel that is never anything but 0
+# Of every token's state by a constant matrix. A Gemm is a head's, of one state a text, where it makes no difference.
+PRODUCTS = ("MatMul", "Attention")
+SMALLEST = 0.01  # of the widest: a channel that these rows leave at 0 may be wide for others
 
 
 def smooth_activations(path: Path, rows: Iterable[Mapping[str, np.ndarray]]) -> int:
     """Divide the input of every product by ``s`` and multiply its weight by ``s``, in place; returns how many products.
 
-    ``s_j = sqrt(max |X_j|)``, the maximum over ``rows``. The paper has ``max |X_j|^a / max |W_j|^(1 - a)`` with a half
-    for ``a``; here the weight's own range is left out, because the paper quantises a whole weight with one range, and
-    onnxruntime each of its columns with its own. The paper puts the division into the layer before; here it is an
-    operator, because a BERT's layer before is read by the residual too.
+    ``s_j = sqrt(max |X_j|)``, the maximum over ``rows``, and no less than a hundredth of the widest channel's. The
+    paper has ``max |X_j|^a / max |W_j|^(1 - a)`` with a half for ``a``; here the weight's own range is left out: the
+    paper quantises a whole weight with one range, and onnxruntime each of its columns with its own. As in the paper,
+    the division goes into the layer before where it can: what leaves an ``Attention`` is linear in its values, whose
+    projection takes it. Elsewhere it is an operator, because the residual reads the layer before too, and GELU is not
+    linear.
 
     Args:
         path: an ONNX file in float32, smaller than 2 GiB.
@@ -33,46 +36,58 @@ def smooth_activations(path: Path, rows: Iterable[Mapping[str, np.ndarray]]) -> 
 
     model = onnx.load(str(path))
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    products = [node for node in model.graph.node if _is_product(node, constants)]
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    products = {
+        node.output[0]: node.input[0] for node in model.graph.node if _is_product(node, constants, readers)
+    }
     if not products:
         return 0
-    widths = _measure_channels(model, [node.input[0] for node in products], rows)
+    widths = _measure_channels(model, list(products.values()), rows)
     nodes = []
     for node in model.graph.node:
-        if _is_product(node, constants):
-            scale = np.sqrt(np.maximum(widths[node.input[0]], SMALLEST)).astype(np.float32)
-            weight = numpy_helper.to_array(constants[node.input[1]])
-            wider = weight * (scale if _is_transposed(node) else scale[:, None])
-            divisor, smooth, name = (f"{node.output[0]}_{part}" for part in ("divisor", "smooth", "weight"))
-            model.graph.initializer.extend(
-                [numpy_helper.from_array(1 / scale, divisor), numpy_helper.from_array(wider, name)]
-            )
-            nodes.append(helper.make_node("Mul", [node.input[0], divisor], [smooth], name=smooth))
-            node.input[0], node.input[1] = smooth, name
+        if node.output[0] in products:
+            width = widths[node.input[0]]
+            scale = np.sqrt(np.maximum(width, SMALLEST * width.max() or 1.0)).astype(np.float32)
+            _rescale(constants[node.input[1]], scale[:, None])
+            before = _find_projection(model, node.input[0], readers)
+            if before and all(name in constants and readers[name] == 1 for name in before):
+                for name in before:
+                    _rescale(
+                        constants[name], np.concatenate([np.ones(2 * len(scale), np.float32), 1 / scale])
+                    )
+            else:
+                divisor, smooth = f"{node.output[0]}_divisor", f"{node.output[0]}_smooth"
+                model.graph.initializer.append(numpy_helper.from_array(1 / scale, divisor))
+                nodes.append(helper.make_node("Mul", [node.input[0], divisor], [smooth], name=smooth))
+                node.input[0] = smooth
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    _drop_unread(model)
     onnx.save(model, str(path))
     return len(products)
 
 
-def _is_product(node: Any, constants: Mapping[str, Any]) -> bool:
-    """Whether a node multiplies by a constant matrix, channel by channel of its first input."""
-    if node.op_type not in PRODUCTS or node.domain not in ("", "com.microsoft"):
+def _is_product(node: Any, constants: Mapping[str, Any], readers: Counter[str]) -> bool:
+    """Whether a node alone multiplies by a constant matrix, channel by channel of its first input."""
+    if node.op_type not in PRODUCTS or node.input[0] in constants:
         return False
-    if any(part.name == "transA" and part.i for part in node.attribute):
-        return False
-    return (
-        node.input[0] not in constants
-        and node.input[1] in constants
-        and len(constants[node.input[1]].dims) == 2
-    )
+    weight = node.input[1]
+    return weight in constants and len(constants[weight].dims) == 2 and readers[weight] == 1
 
 
-def _is_transposed(node: Any) -> bool:
-    """Whether the weight's rows are outputs, as ``Gemm`` can have them."""
-    return any(part.name == "transB" and part.i for part in node.attribute)
+def _find_projection(model: Any, name: str, readers: Counter[str]) -> list[str]:
+    """Weight and bias of the queries, keys and values of the ``Attention`` that alone a value is read from, if any."""
+    for node in model.graph.node:
+        if name in node.output and (node.op_type, node.domain) == ("Attention", "com.microsoft"):
+            return list(node.input[1:3]) if readers[name] == 1 else []
+    return []
+
+
+def _rescale(constant: Any, factor: np.ndarray) -> None:
+    """Multiply a constant, in place."""
+    from onnx import numpy_helper
+
+    constant.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(constant) * factor, constant.name))
 
 
 def _measure_channels(
@@ -98,11 +113,3 @@ def _measure_channels(
             largest = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
             found[name] = np.maximum(found.get(name, 0), largest)
     return found
-
-
-def _drop_unread(model: Any) -> None:
-    """Take out constants that no node reads any more: the weights before they were made wider."""
-    read = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

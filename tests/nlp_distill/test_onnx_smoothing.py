@@ -6,7 +6,7 @@ import pytest
 from nlp_distill import export
 from nlp_distill.calibration import CALIBRATION_ROWS, draw_texts, split_sample
 from nlp_distill.export import export_model, quantise
-from nlp_distill.onnx_smoothing import SMALLEST, smooth_activations
+from nlp_distill.onnx_smoothing import smooth_activations
 from nlp_distill.runtime import Classifier
 
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
@@ -52,22 +52,28 @@ def test_factors_are_the_roots_of_the_largest_magnitudes(write_graph):
     before = run(path, rows[1]["x"])[0]
     assert smooth_activations(path, rows) == 1
     constants = read_constants(path)
-    scale = np.array([2, 3, np.sqrt(SMALLEST)], np.float32)  # roots of 4, 9, and of a channel of zeros
+    # The roots of 4, of 9, and for a channel of zeros of a hundredth of 9.
+    scale = np.array([2, 3, 0.3], np.float32)
     np.testing.assert_allclose(constants["y_divisor"], 1 / scale, rtol=1e-6)
-    np.testing.assert_allclose(constants["y_weight"], weight * scale[:, None], rtol=1e-6)
-    assert "w" not in constants  # or the file would hold every matrix twice
+    np.testing.assert_allclose(constants["w"], weight * scale[:, None], rtol=1e-6)
     np.testing.assert_allclose(run(path, rows[1]["x"])[0], before, rtol=1e-5)
 
 
-def test_weights_with_outputs_first_are_scaled_along_their_inputs(write_graph):
-    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    gemm = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
-    path = write_graph([gemm], {"w": weight, "b": np.ones(2, np.float32)})
-    x = np.array([[1, 4, 9]], np.float32)
-    before = run(path, x)[0]
-    assert smooth_activations(path, [{"x": x}]) == 1
-    np.testing.assert_allclose(read_constants(path)["y_weight"], weight * np.array([1, 2, 3]), rtol=1e-6)
-    np.testing.assert_allclose(run(path, x)[0], before, rtol=1e-5)
+def test_rows_of_zeros_change_nothing(write_graph):
+    path = write_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((3, 2), np.float32)}
+    )
+    assert smooth_activations(path, [{"x": np.zeros((1, 3), np.float32)}]) == 1
+    np.testing.assert_array_equal(run(path, np.ones((1, 3), np.float32))[0], [[3, 3]])
+
+
+def test_a_matrix_that_two_products_share_is_left_alone(write_graph):
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["z"]),
+        onnx.helper.make_node("MatMul", ["z", "w"], ["y"]),
+    ]
+    path = write_graph(nodes, {"w": np.eye(3, dtype=np.float32)})
+    assert smooth_activations(path, [{"x": np.ones((1, 3), np.float32)}]) == 0
 
 
 def test_products_that_are_not_of_a_constant_matrix_are_left_alone(write_graph):
@@ -75,7 +81,7 @@ def test_products_that_are_not_of_a_constant_matrix_are_left_alone(write_graph):
         onnx.helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
         onnx.helper.make_node("MatMul", ["x", "t"], ["y"]),  # of two activations
         onnx.helper.make_node("MatMul", ["w", "t"], ["z"]),  # the constant is first
-        onnx.helper.make_node("Gemm", ["t", "w", "b"], ["v"], transA=1),  # channels are rows
+        onnx.helper.make_node("Gemm", ["x", "w", "b"], ["v"]),  # a head's
     ]
     constants = {"w": np.ones((3, 3), np.float32), "b": np.ones(3, np.float32)}
     path = write_graph(nodes, constants, outputs=("y", "z", "v"))
@@ -115,9 +121,11 @@ def test_smoothing_changes_no_answer_in_float(bert, tokenizer, tmp_path, monkeyp
     before = Classifier(tmp_path).compute_logits(texts)
     products = smooth_activations(tmp_path / "model.onnx", seen["rows"])
     layers = bert.config.num_hidden_layers
-    assert (
-        products == 4 * layers + 2
-    )  # packed projections, their output, two of the feed-forward; pooler and head
+    assert products == 4 * layers  # packed projections, their output, two of the feed-forward
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    assert sum(node.op_type == "Attention" for node in nodes) == layers
+    # The output's is in the projection of the values.
+    assert sum(node.op_type == "Mul" and node.name.endswith("_smooth") for node in nodes) == 3 * layers
     np.testing.assert_allclose(Classifier(tmp_path).compute_logits(texts), before, atol=1e-4)
 
 
