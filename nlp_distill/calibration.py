@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nlp_distill.runtime import Text
 from nlp_distill.tasks import TaskData
 
 CALIBRATION_ROWS = 200
 DRAWN = 100  # texts, where there are none to be had
-
-Text = str | tuple[str, str]
 
 
 def draw_texts(tokenizer: Any, is_pair: bool | None, seed: int = 0) -> list[Text]:
@@ -31,9 +30,8 @@ def draw_texts(tokenizer: Any, is_pair: bool | None, seed: int = 0) -> list[Text
 def draw_calibration(data: TaskData) -> list[Text]:
     """Train rows of a task, ``CALIBRATION_ROWS`` at most, spread evenly: nothing is scored on them."""
     count = min(CALIBRATION_ROWS, len(data.train))
-    return list(
-        data.task.read_texts(data.train.select(np.linspace(0, len(data.train) - 1, count).astype(int)))
-    )
+    spread = np.linspace(0, len(data.train) - 1, count).astype(int)
+    return list(data.task.read_texts(data.train.select(spread)))
 
 
 def split_sample(texts: Sequence[Text]) -> tuple[list[Text], list[Text]]:
@@ -48,14 +46,14 @@ def split_sample(texts: Sequence[Text]) -> tuple[list[Text], list[Text]]:
 def calibrate(
     texts: Sequence[Text], tokenizer: Any, names: Sequence[str], max_length: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One text at a time as the model's inputs, ``CALIBRATION_ROWS`` at most."""
+    """One text at a time as the model's inputs (1, seq), ``CALIBRATION_ROWS`` at most."""
     for text in texts[:CALIBRATION_ROWS]:
         encoded = encode(tokenizer, [text], names, max_length)
         yield {name: tensor.numpy() for name, tensor in encoded.items()}
 
 
 def encode(tokenizer: Any, texts: Sequence[Text], names: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """Texts, or pairs of them, as the model's inputs."""
+    """Texts, or pairs of them, as the model's inputs (batch, seq)."""
     pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
     first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     given = (first,) if second[0] is None else (first, second)

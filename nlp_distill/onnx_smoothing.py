@@ -1,8 +1,9 @@
 """Make a transformer's activations easy to write in int8, before its products are quantised.
 
-Xiao et al., SmoothQuant (2022), arXiv:2211.10438, section 4: a product ``X W`` is the same as ``(X / s) (s W)`` with a
-factor ``s_j`` for each input channel ``j``. Some channels of ``X`` are many times as wide as the others, and one range
-in int8 for all of them leaves the others few steps; a weight has a range for each of its columns, and bears a wide row.
+Xiao et al., SmoothQuant (2022), arXiv:2211.10438, section 4: a product ``X W``, of (tokens, channels) and (channels,
+outputs), is the same as ``(X / s) (s W)`` with a factor ``s_j`` for each channel ``j``. Some channels of ``X`` are many
+times as wide as the others, and one range in int8 for all of them leaves the others few steps; a weight has a range for
+each of its columns, and bears a wide row.
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# Of every token's state by a constant matrix. A Gemm is a head's, of one state a text, where it makes no difference.
+# Of every token's state by a constant matrix. A Gemm, which a head of one state a text becomes, stays as it is.
 PRODUCTS = ("MatMul", "Attention")
 SMALLEST = 0.01  # of the widest: a channel that these rows leave at 0 may be wide for others
 
@@ -29,7 +30,7 @@ def smooth_activations(path: Path, rows: Iterable[Mapping[str, np.ndarray]]) -> 
 
     Args:
         path: an ONNX file in float32, smaller than 2 GiB.
-        rows: the model's inputs by name, as they will come.
+        rows: the model's inputs by name, (batch, seq) each, as they will come; at least one.
     """
     import onnx
     from onnx import helper, numpy_helper

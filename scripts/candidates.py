@@ -13,8 +13,8 @@ import peers
 from transformers import AutoModel, AutoTokenizer
 
 from data_augment.errors import InputError
+from nlp_distill import calibration, onnx_ops, onnx_passes, onnx_smoothing, runtime
 from nlp_distill import export as exporting
-from nlp_distill import onnx_ops, onnx_passes, onnx_smoothing, runtime
 from nlp_distill.calibration import draw_calibration
 from nlp_distill.export import check_onnx, export_model, measure_parity
 from nlp_distill.hashes import hash_file, hash_tokenizer, hash_weights
@@ -129,7 +129,7 @@ def export(
         "parity_texts": PARITY_TEXTS,
         "code": [
             hash_file(str(module.__file__))
-            for module in (exporting, onnx_ops, onnx_passes, onnx_smoothing, runtime)
+            for module in (exporting, calibration, onnx_ops, onnx_passes, onnx_smoothing, runtime)
         ],
         "versions": {
             name: metadata.version(name) for name in ("nlp_distill", "torch", "onnx", "onnxruntime")

@@ -1,13 +1,17 @@
 """Smoothed activations: the same answers in float, the factors of the formula, and a smaller error in int8."""
 
+import json
+
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from nlp_distill import export
-from nlp_distill.calibration import CALIBRATION_ROWS, draw_texts, split_sample
+from nlp_distill.calibration import CALIBRATION_ROWS, draw_calibration, draw_texts, split_sample
 from nlp_distill.export import export_model, quantise
 from nlp_distill.onnx_smoothing import smooth_activations
 from nlp_distill.runtime import Classifier
+from nlp_distill.tasks import Task, TaskData
 
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -91,10 +95,7 @@ def test_products_that_are_not_of_a_constant_matrix_are_left_alone(write_graph):
 
 def test_int8_of_uneven_channels_is_several_times_nearer(write_graph, monkeypatch):
     source = np.random.default_rng(0)
-    weight, rows = (
-        source.normal(size=(3, 8)).astype(np.float32),
-        source.normal(size=(40, 3)).astype(np.float32),
-    )
+    weight, rows = (source.normal(size=size).astype(np.float32) for size in ((3, 8), (40, 3)))
     weight[1] /= 100  # the channel is wide and says no more than the others, as those of trained models
     rows[:, 1] *= 100
 
@@ -135,6 +136,32 @@ def test_without_texts_random_words_of_the_vocabulary_are_measured(bert, tokeniz
     export_model(bert, tokenizer, tmp_path, quantize="int8-dynamic", is_pair=True)
     assert len(seen) == 100
     assert all(row["token_type_ids"].max() == 1 for row in seen)
+
+
+def test_a_task_is_calibrated_on_train_rows_from_end_to_end():
+    rows = Dataset.from_dict({"text": [f"train {number}" for number in range(1000)]})
+    held_out = Dataset.from_dict({"text": ["held out"]})
+    task = Task("own", "text", None, ("bad", "good"), ("accuracy",))
+    texts = draw_calibration(TaskData(task, rows, held_out, held_out))
+    assert len(texts) == CALIBRATION_ROWS
+    assert (texts[0], texts[-1]) == ("train 0", "train 999")
+    assert len(set(texts)) == CALIBRATION_ROWS
+
+
+@pytest.mark.parametrize(("quantize", "compared"), [("none", 50), ("int8-dynamic", 40)])
+def test_the_command_keeps_what_it_calibrates_on_out_of_what_it_compares(
+    bert, tokenizer, run_cli, tmp_path, monkeypatch, quantize, compared
+):
+    student, rows = tmp_path / "student", tmp_path / "rows.jsonl"
+    bert.save_pretrained(student)
+    tokenizer.save_pretrained(student)
+    rows.write_text("\n".join(json.dumps({"text": "good " * (number % 9 + 1)}) for number in range(50)))
+    seen = []
+    monkeypatch.setattr(export, "smooth_activations", lambda path, rows: seen.extend(rows))
+    sample = ["--sample-file", rows, "--text-column", "text"]
+    assert run_cli("export", student, "--output", tmp_path / "out", "--quantize", quantize, *sample) == 0
+    parity = json.loads((tmp_path / "out" / "parity.json").read_text())["parity"]
+    assert (parity["rows"], len(seen)) == (compared, 50 - compared)
 
 
 @pytest.mark.parametrize(
