@@ -22,7 +22,7 @@ from nlp_distill import runtime
 from nlp_distill.calibration import Text, calibrate, draw_texts, encode
 from nlp_distill.models import count_positions, labels_tokens
 from nlp_distill.onnx_ops import fused_attention, make_bilstm
-from nlp_distill.onnx_passes import drop_idle_reshapes, drop_traces, pack_projections
+from nlp_distill.onnx_passes import drop_idle_reshapes, drop_traces, pack_projections, read_one_token
 from nlp_distill.onnx_smoothing import smooth_activations
 from nlp_distill.students import WordStudent
 from nlp_distill.teachers import check_single_label, read_labels
@@ -31,7 +31,7 @@ FORMATS = ("onnx", "exported-program")
 QUANTISATIONS = ("none", "int8-dynamic", "int8-static")
 OPSETS = range(18, 24)
 # One more whenever the same model is written otherwise, so that finished exports are not taken for new ones.
-EXPORTER = 5
+EXPORTER = 6
 OPSET = 20  # the first with GELU as one operator
 PROGRAM = "model.pt2"
 
@@ -198,6 +198,7 @@ def write_onnx(
     drop_idle_reshapes(program.model)
     if packs:
         pack_projections(program.model)
+    read_one_token(program.model)
     drop_traces(program.model)
     program.save(str(path), external_data=False)
 

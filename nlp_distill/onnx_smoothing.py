@@ -77,11 +77,25 @@ def _is_product(node: Any, constants: Mapping[str, Any], readers: Counter[str]) 
 
 
 def _find_projection(model: Any, name: str, readers: Counter[str]) -> list[str]:
-    """Weight and bias of the queries, keys and values of the ``Attention`` that alone a value is read from, if any."""
-    for node in model.graph.node:
-        if name in node.output and (node.op_type, node.domain) == ("Attention", "com.microsoft"):
-            return list(node.input[1:3]) if readers[name] == 1 else []
-    return []
+    """Weight and bias of the queries, keys and values of the ``Attention`` that alone a value is read from, if any.
+
+    The value may be one token of what leaves it: the channels are the same.
+    """
+    makers = {result: node for node in model.graph.node for result in node.output}
+    maker = makers.get(name)
+    if maker is not None and _picks_tokens(maker) and readers[name] == 1:
+        name = maker.input[0]
+        maker = makers.get(name)
+    if maker is None or (maker.op_type, maker.domain) != ("Attention", "com.microsoft") or readers[name] != 1:
+        return []
+    return list(maker.input[1:3])
+
+
+def _picks_tokens(node: Any) -> bool:
+    """Whether a node takes some tokens of (batch, seq, channels)."""
+    return node.op_type == "Gather" and any(
+        attribute.name == "axis" and attribute.i == 1 for attribute in node.attribute
+    )
 
 
 def _rescale(constant: Any, factor: np.ndarray) -> None:

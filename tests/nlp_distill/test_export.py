@@ -26,7 +26,7 @@ from nlp_distill import export
 from nlp_distill.compression.prune_structured import prune_heads
 from nlp_distill.export import export_model
 from nlp_distill.onnx_ops import fused_attention
-from nlp_distill.onnx_passes import pack_projections
+from nlp_distill.onnx_passes import pack_projections, read_one_token
 from nlp_distill.runtime import Classifier
 from nlp_distill.students import (
     BiLSTMConfig,
@@ -40,7 +40,7 @@ from nlp_distill.students import (
     build_bilstm,
 )
 
-pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
 onnx_ir = pytest.importorskip("onnx_ir", reason="the extra 'onnx' is not installed")
 
@@ -265,6 +265,133 @@ def test_projections_in_one_product_give_the_same_answers(tokenizer, make_bert, 
     for texts in (TEXTS, TEXTS[1:2]):  # in one batch, where the mask matters, and alone
         expected = Classifier(plain).compute_logits(texts)
         np.testing.assert_allclose(Classifier(packed).compute_logits(texts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "compact bert"])
+@pytest.mark.parametrize("quantize", ["none", "int8-dynamic"])
+def test_the_last_layer_computes_the_token_that_is_read(
+    tokenizer, make_bert, tmp_path, monkeypatch, kind, quantize
+):
+    model = build(kind, tokenizer, make_bert)
+    whole, one = tmp_path / "whole", tmp_path / "one"
+    for folder in (whole, one):
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(export, "quantise", lambda *given, **rest: None)
+            if folder == whole:
+                patch.setattr(export, "read_one_token", lambda model: 0)
+            export_model(model, tokenizer, folder, quantize=quantize)
+    products = [_count_tokens(folder, batch=3, length=9) for folder in (whole, one)]
+    assert [sorted(set(counts)) for counts in products] == [[9], [1, 9]]
+    assert products[1].count(1) == 3  # after attention: its output's projection and the feed-forward's two
+    assert products[1].count(9) == len(products[0]) - 3
+    for texts in (TEXTS, TEXTS[1:2]):  # in one batch, where the mask matters, and alone
+        expected = Classifier(whole).compute_logits(texts)
+        np.testing.assert_allclose(Classifier(one).compute_logits(texts), expected, atol=1e-5)
+
+
+def _count_tokens(folder, batch, length):
+    """How many tokens of each text every product with a constant matrix is computed for, as onnxruntime runs it."""
+    import onnx
+
+    model = onnx.load(folder / "model.onnx")
+    constants = {tensor.name for tensor in model.graph.initializer}
+    results = [
+        node.output[0] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants
+    ]
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in results
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    ones = np.ones((batch, length), np.int64)
+    values = session.run(results, {given.name: ones for given in session.get_inputs()})
+    assert all(value.shape[0] == batch and value.ndim == 3 for value in values)
+    return [value.shape[1] for value in values]
+
+
+@pytest.fixture
+def write_head(tmp_path):
+    """A function that loads a graph of nodes from ``x``, (batch, seq, 4), to ``y``, with a weight ``w`` (4, 4)."""
+    import onnx
+
+    def write(nodes, outputs=("y",), index=0, constants=()):
+        value = onnx.helper.make_tensor_value_info
+        arrays = {"w": np.eye(4, dtype=np.float32) * 2, "i": np.array(index), **dict(constants)}
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Neg", ["x"], ["h"]), *nodes],
+            "graph",
+            [value("x", onnx.TensorProto.FLOAT, ["batch", "seq", 4])],
+            [value(name, onnx.TensorProto.FLOAT, None) for name in outputs],
+            [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+        )
+        made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+        onnx.save(onnx.shape_inference.infer_shapes(made), tmp_path / "graph.onnx")
+        return onnx_ir.load(tmp_path / "graph.onnx")
+
+    return write
+
+
+def node(kind, inputs, output, **attributes):
+    import onnx
+
+    return onnx.helper.make_node(kind, inputs, [output], **attributes)
+
+
+PICK = ("Gather", ["z", "i"], "y", {"axis": 1})
+HEADS = {  # nodes, outputs, index, constants, and how many of them may compute one token
+    "token by token": ([("MatMul", ["h", "w"], "a"), ("Add", ["a", "h"], "z"), PICK], ["y"], 0, 2),
+    "the last token": ([("MatMul", ["h", "w"], "z"), PICK], ["y"], -1, 1),
+    "the second token": ([("MatMul", ["h", "w"], "z"), PICK], ["y"], 1, 0),
+    "all tokens are an answer too": ([("MatMul", ["h", "w"], "z"), PICK], ["y", "z"], 0, 0),
+    "another reader of an early step": (
+        [("MatMul", ["h", "w"], "a"), ("Relu", ["a"], "z"), PICK, ("Softmax", ["a"], "s", {"axis": 1})],
+        ["y", "s"],
+        0,
+        1,
+    ),
+    "over the tokens": ([("Softmax", ["h"], "z", {"axis": 1}), PICK], ["y"], 0, 0),
+    "a norm over the tokens": (
+        [("LayerNormalization", ["h", "one"], "z", {"axis": 1}), PICK],
+        ["y"],
+        0,
+        0,
+    ),
+    "a constant for each token": ([("Add", ["h", "places"], "z"), PICK], ["y"], 0, 0),
+    "two texts' tokens": ([("Add", ["h", "first"], "z"), PICK], ["y"], 0, 0),
+    "two heads": (
+        [("MatMul", ["h", "w"], "z"), PICK, ("Gather", ["z", "i"], "v", {"axis": 1})],
+        ["y", "v"],
+        0,
+        0,
+    ),
+    "of the batch": ([("MatMul", ["h", "w"], "z"), (*PICK[:3], {"axis": 0})], ["y"], 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_only_what_goes_token_by_token_is_left_out(write_head, tmp_path, name):
+    nodes, outputs, index, moved = HEADS[name]
+    made = [node(kind, inputs, output, **(rest[0] if rest else {})) for kind, inputs, output, *rest in nodes]
+    first = node("Slice", ["h", "start", "end", "axis"], "first")
+    constants = {
+        "places": np.arange(20, dtype=np.float32).reshape(1, 5, 4),
+        "one": np.ones((5, 4), np.float32),
+        "start": np.array([0]),
+        "end": np.array([1]),
+        "axis": np.array([1]),
+    }
+    used = {value for _, inputs, *_ in nodes for value in inputs}
+    loaded = write_head([first, *made] if "first" in used else made, outputs, index, constants.items())
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+
+    def run(path):
+        return onnxruntime.InferenceSession(str(path)).run(outputs, {"x": x})
+
+    expected = run(tmp_path / "graph.onnx")
+    assert read_one_token(loaded) == moved
+    onnx_ir.save(loaded, tmp_path / "moved.onnx")
+    for ours, theirs in zip(run(tmp_path / "moved.onnx"), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_attention_that_one_operator_cannot_do_keeps_its_own(tokenizer, make_bert, tmp_path):
