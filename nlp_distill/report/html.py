@@ -34,6 +34,8 @@ svg .line.s2 { stroke: var(--other); fill: none; } svg .line.s3 { stroke: var(--
 svg .line.s4 { stroke: var(--fourth); fill: none; }
 td.text { max-width: 30rem; overflow-wrap: anywhere; } pre { overflow-x: auto; background: var(--card);
   padding: .75rem; border-radius: .5rem; font-size: .85rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { .left tr { display: grid; grid-template-columns: 1fr 1fr 1fr; }
+  .left td.text, .left th:first-child { grid-column: 1 / -1; border-bottom: 0; padding-bottom: 0; max-width: none; } }
 """
 
 

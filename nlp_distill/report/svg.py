@@ -89,6 +89,28 @@ def find_frontier(points: Sequence[Point]) -> list[Point]:
     return edge
 
 
+def find_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from ``low`` to ``high``, ``most`` at most: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    for step in (factor * power for factor in (1, 2, 5, 10, 20, 50)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
+    return [float(f"{number * step:.6g}") for number in range(first, last + 1)]
+
+
+def find_log_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers between two powers of ten: 1, 2 and 5 of each decade; fewer where there are many decades."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    found: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        marks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+        found = [mark for mark in marks if low <= math.log10(mark) <= high]
+        if len(found) <= most:
+            break
+    return found if len(found) > 2 else find_ticks(10**low, 10**high, most)
+
+
 def _widen(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     margin = 0.1 * (high - low) or max(0.05 * abs(high), 0.01)
@@ -111,16 +133,15 @@ def _axes(
     is_log: bool = False,
 ) -> str:
     parts = []
-    for number in range(5):
-        share = number / 4
-        x, y = (low + share * (high - low) for low, high in (x_range, y_range))
-        at_x, at_y = _x(x, x_range), _y(y, y_range)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y:.1f}" y2="{at_y:.1f}"/>')
-        shown = f"{10**x:.3g}" if is_log else f"{x:.3g}"
+    for y in find_ticks(*y_range):
+        at = _y(y, y_range)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{y:g}</text>')
+    for x in find_log_ticks(*x_range) if is_log else find_ticks(*x_range):
+        at = _x(math.log10(x) if is_log else x, x_range)
         parts.append(
-            f'<text class="tick" x="{at_x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{shown}</text>'
+            f'<text class="tick" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:g}</text>'
         )
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at_y + 4:.1f}" text-anchor="end">{y:.3g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
         f'<text class="label" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'

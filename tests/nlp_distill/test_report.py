@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -136,6 +137,35 @@ def test_what_is_no_run_gets_one_line(finished, run_cli, tmp_path, capsys, own_f
 def test_the_frontier_is_what_nothing_beats_in_both():
     points = [(1, 0.5, "a", ""), (2, 0.4, "b", ""), (3, 0.7, "c", ""), (3, 0.6, "d", ""), (9, 0.7, "e", "")]
     assert [name for *_, name, _ in svg.find_frontier(points)] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.666, 0.757, [0.68, 0.7, 0.72, 0.74]),
+        (-0.1, 13.1, [0, 5, 10]),
+        (-0.31, 0.2, [-0.3, -0.2, -0.1, 0, 0.1, 0.2]),
+        (0.9, 1.06, [0.9, 0.95, 1, 1.05]),
+    ],
+)
+def test_an_axis_has_round_numbers(low, high, expected):
+    assert svg.find_ticks(low, high) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (4.99, 118, [5, 10, 20, 50, 100]),
+        (0.02, 15, [0.03, 0.1, 0.3, 1, 3, 10]),
+        (0.3, 35, [0.5, 1, 2, 5, 10, 20]),
+        (0.00002, 15, [0.0001, 0.001, 0.01, 0.1, 1, 10]),
+        (2.1, 4.4, [2.5, 3, 3.5, 4]),  # within a decade, as on a plain axis
+        (13.1, 14.2, [13.2, 13.4, 13.6, 13.8, 14, 14.2]),
+    ],
+)
+def test_a_logarithmic_axis_has_round_numbers(low, high, expected):
+    assert svg.find_log_ticks(math.log10(low), math.log10(high)) == expected
 
 
 def test_a_browser_shows_it(finished, run_cli, tmp_path):
