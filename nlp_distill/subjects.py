@@ -11,10 +11,9 @@ from transformers import AutoTokenizer
 from data_augment.errors import InputError
 from nlp_distill import runtime
 from nlp_distill.models import check_max_length, check_vocabulary, load_classifier, load_pretrained
+from nlp_distill.runtime import Text
 
 LARGEST_BATCH = 128
-
-Text = str | tuple[str, str]
 
 
 class Subject(Protocol):

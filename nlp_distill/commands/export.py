@@ -12,6 +12,7 @@ from data_augment.errors import InputError
 from nlp_distill.commands.inputs import choose_task
 from nlp_distill.limits import check_whole
 from nlp_distill.processes import is_main_process
+from nlp_distill.results import say_ratio
 from nlp_distill.stages import announce, make_folder, run_stage, write_json, write_whole
 
 PARITY_ROWS = 1000
@@ -196,12 +197,13 @@ def show(result: dict[str, Any], model: Any, output: Path, is_pair: bool) -> Non
     """Say what was written and how near it is."""
     parity = result["parity"]
     before = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    smaller = before / max(result["bytes"], 1)
+    ratio = before / max(result["bytes"], 1)
+    size = "as large as" if 0.95 < ratio < 1.05 else say_ratio(ratio, "smaller than", "larger than")
     compared = f"{parity['rows']} {'pairs of texts' if is_pair else 'texts'} ({result['parity_on']})"
     is_regression = model.config.num_labels == 1
     same = "" if is_regression else f" and {parity['argmax_agreement']:.1%} of the answers are the same"
     print(
-        f"saved {output}: {result['bytes'] / 1e6:.1f} MB, {smaller:.1f}x smaller than in torch; on {compared} "
+        f"saved {output}: {result['bytes'] / 1e6:.1f} MB, {size} in torch; on {compared} "
         f"logits differ by at most {parity['max_abs_difference']:.2g}{same}"
     )
     if (output / "runtime.py").exists():

@@ -26,9 +26,20 @@ def run(options: argparse.Namespace) -> None:
     if data is not None:
         runs = [collect_run(folder, data) for folder in options.runs]
     output = Path(options.output) if options.output else Path(options.runs[0])
+    check_is_own(output / "report.html", "<title>Distillation report: ")
     make_folder(output)
     write_whole(output / "report.html", render_html(runs))
     write_whole(output / "report.md", render_markdown(runs))
     print(f"wrote {output / 'report.html'} and {output / 'report.md'}")
     if data is None and len(taggers) < len(runs):
         print("add the data options of the run (--task, --data-dir, ...) for results by class and examples")
+
+
+def check_is_own(path: Path, mark: str) -> None:
+    """Refuse to replace a page that is not a report.
+
+    Raises:
+        InputError: where a file lies at ``path`` without the words that reports begin with.
+    """
+    if path.is_file() and mark not in path.read_text(encoding="utf-8", errors="replace")[:1000]:
+        raise InputError(f"{path} is there and is no report of this command; give another --output")

@@ -114,7 +114,8 @@ def fit(
         teacher_task or data.task.name,
     )
     stages.check()
-    warn_of_few_rows(len(data.validation), budget)
+    if data.task.metrics[0] == "accuracy":
+        warn_of_few_rows(len(data.validation), budget)
     teacher, measured, tokens = stages.measure()
     order = [one for one in order_by_promise(measured) if is_within(one, budget)]
     refusal, chosen, scores = explain_over_budget(measured, budget), None, None

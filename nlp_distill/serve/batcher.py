@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-Text = str | tuple[str, str]
+from nlp_distill.runtime import Text
+
 Answer = dict[str, Any]
 Model = Callable[[Sequence[Text]], list[Answer]]
 

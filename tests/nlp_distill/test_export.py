@@ -102,9 +102,13 @@ def torch_logits(folder, texts):
 @pytest.mark.parametrize(
     "kind", ["bert", "roberta", "electra", "distilbert", "bilstm", "cnn", "compact bert"]
 )
-def test_every_student_answers_from_its_file_as_in_torch(save, run_cli, tmp_path, kind):
+def test_every_student_answers_from_its_file_as_in_torch(save, run_cli, tmp_path, capsys, kind):
     student, output = save(kind), tmp_path / "exported"
     assert run_cli("export", student, "--output", output) == 0
+    assert "MB, " in (said := capsys.readouterr().out)
+    assert (
+        "× larger than in torch" in said or "as large as in torch" in said
+    )  # tiny: operators outweigh numbers
     classifier = Classifier(output, threads=1)
     # In one batch, with padding, and one at a time.
     expected = torch_logits(student, TEXTS)

@@ -116,6 +116,15 @@ def test_without_the_rows_the_page_leaves_them_out_and_says_so(finished, run_cli
     assert "Where they disagree" not in text and text.count("<svg") == 3
 
 
+def test_a_page_of_someone_else_is_not_replaced(finished, run_cli, tmp_path, capsys):
+    run, _ = finished
+    page = tmp_path / "report.html"
+    page.write_text("<h1>The year's results</h1>")
+    assert run_cli("report", run, "--output", tmp_path) == 2
+    assert "is no report of this command; give another --output" in capsys.readouterr().err
+    assert page.read_text() == "<h1>The year's results</h1>" and not (tmp_path / "report.md").exists()
+
+
 @pytest.mark.parametrize("kind", ["none", "other rows", "several tasks"])
 def test_what_is_no_run_gets_one_line(finished, run_cli, tmp_path, capsys, own_files, kind):
     run, data = finished
