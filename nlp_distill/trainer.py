@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
+from transformers.trainer_utils import has_length
 
+from data_augment.errors import InputError
 from nlp_distill.batching import (
     OF_TEACHER,
     TASK_IDS,
@@ -269,6 +271,20 @@ class DistillationTrainer(Trainer):
                 "label",
             ]
             self._signature_columns = columns
+
+    def get_train_dataloader(self):
+        """As ``Trainer.get_train_dataloader``.
+
+        Raises:
+            InputError: where ``dataloader_drop_last`` leaves out every batch.
+        """
+        loader = super().get_train_dataloader()
+        if self.args.dataloader_drop_last and has_length(loader) and len(loader) == 0:
+            raise InputError(
+                f"dataloader_drop_last leaves out what is no whole batch, and {len(self.train_dataset)} rows make no "
+                f"whole batch of {self.args.train_batch_size}; leave it out, or make batches smaller"
+            )
+        return loader
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset

@@ -85,8 +85,13 @@ def make_training_arguments(
     if (
         settings["eval_strategy"] == "steps"
     ):  # the best checkpoint can only be one that was both scored and saved
-        settings["save_strategy"] = "steps"
-        settings["save_steps"] = settings.get("eval_steps", settings["logging_steps"])
+        scored = settings.get("eval_steps", settings["logging_steps"])
+        if overrides.get("save_steps", scored) != scored:
+            raise InputError(
+                f"save_steps is {overrides['save_steps']:g}, and checkpoints are saved where they are scored, every "
+                f"{scored:g} steps; leave it out, or give eval_steps"
+            )
+        settings |= {"save_strategy": "steps", "save_steps": scored}
     try:
         args = TrainingArguments(**settings)
     except (TypeError, ValueError) as error:

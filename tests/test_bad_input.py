@@ -320,6 +320,15 @@ CASES = {
         f"{DISTILL} --optimizer adadelta --optim sgd",
         "optim is sgd, which has no effect on Adadelta",
     ),
+    "distill: two optimisers": (
+        f"{DISTILL} --optimizer adamw --optim sgd",
+        "--optimizer adamw and --optim sgd are two optimisers",
+    ),
+    "distill: no whole batch": (
+        f"{DISTILL} --dataloader-drop-last true --per-device-train-batch-size 500",
+        "dataloader_drop_last",
+        "no whole batch of 500",
+    ),
     "distill: epochs of no student": (
         f"{DISTILL} --no-baseline --baseline-epochs 3",
         "--baseline-epochs is of the student without the teacher",
@@ -407,6 +416,10 @@ CASES = {
         "2",
     ),
     # ---- TinyBERT
+    "tinybert: epochs that end earlier": (
+        f"{TINYBERT} --max-steps 3 --intermediate-epochs 2",
+        "--intermediate-epochs has no effect",
+    ),
     "tinybert: an unknown part": (f"{TINYBERT} --without memory", "without memory", "attention"),
     "tinybert: nothing left": (f"{TINYBERT} --without intermediate prediction", "nothing is distilled"),
     "tinybert: an ablation": (f"{TINYBERT} --ablations memory", "ablation memory"),

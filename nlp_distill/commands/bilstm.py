@@ -160,7 +160,16 @@ def configure_bilstm(config, options: argparse.Namespace):
 
 
 def choose_adadelta(config, options: argparse.Namespace) -> bool:
-    """Whether the optimiser is Adadelta: as ``--optimizer`` says; not where ``--optim`` names one; else as before."""
+    """Whether the optimiser is Adadelta: as ``--optimizer`` says; not where ``--optim`` names one; else as before.
+
+    Raises:
+        InputError: where ``--optim`` names another than ``--optimizer adamw``.
+    """
+    named = str(options.training.get("optim", "adamw"))
+    if options.optimizer == "adamw" and not named.startswith("adamw"):
+        raise InputError(
+            f"--optimizer adamw and --optim {named} are two optimisers; leave out one of the two"
+        )
     if options.optimizer:
         return options.optimizer == "adadelta"
     return config.adadelta and "optim" not in options.training

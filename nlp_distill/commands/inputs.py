@@ -84,11 +84,12 @@ def check_json_output(options: argparse.Namespace) -> None:
 def check_baseline_options(options: argparse.Namespace) -> None:
     """Refuse options of the student without the teacher where there is none, or where they would have no effect."""
     steps = getattr(options, "training", {}).get("max_steps")
-    if steps and getattr(options, "baseline_epochs", None) is not None:
-        raise InputError(
-            f"--max-steps {steps} ends every training, so that --baseline-epochs has no effect; leave out one of the "
-            "two"
-        )
+    for name in ("baseline_epochs", "intermediate_epochs"):
+        if steps and getattr(options, name, None) is not None:
+            raise InputError(
+                f"--max-steps {steps} ends every training, so that --{name.replace('_', '-')} has no effect; leave out "
+                "one of the two"
+            )
     for name in ("baseline_epochs", "baseline_learning_rates"):
         if getattr(options, "no_baseline", False) and getattr(options, name, None) is not None:
             raise InputError(

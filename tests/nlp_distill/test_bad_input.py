@@ -286,6 +286,11 @@ CASES = {
         f"{FINETUNE} {DATA} --metric-for-best-model f1",
         "metric_for_best_model is f1; give score, loss, accuracy",
     ),
+    "checkpoints that are not scored": (
+        f"{FINETUNE} {DATA} --eval-strategy steps --eval-steps 10 --save-steps 5",
+        "save_steps is 5",
+        "every 10 steps",
+    ),
     "label smoothing": (
         f"{FINETUNE} {DATA} --label-smoothing-factor 0.1",
         "label_smoothing_factor has no effect here",
