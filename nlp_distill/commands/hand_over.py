@@ -20,17 +20,24 @@ def run(options: argparse.Namespace) -> None:
 
     if options.text_pair_column and not options.text_column:
         raise InputError("--text-pair-column is given without --text-column; give both, or neither")
-    check_whole("seed", options.seed, at_least=0)
+    seed, language = options.seed or 0, options.language or "en"
+    check_whole("seed", seed, at_least=0)
     columns = tuple(column for column in (options.text_column, options.text_pair_column) if column)
     settings = HandOver(
         form=options.format,
         text_columns=columns,
         labels=tuple(options.labels or ()),
         targets=options.targets,
-        seed=options.seed,
-        language=options.language,
+        seed=seed,
+        language=language,
         skip_bad_rows=options.skip_bad_rows,
     )
+    if options.seed is not None and settings.chosen_targets != "drawn":
+        raise InputError(
+            "--seed is of drawn labels, and none are drawn; leave it out, or add --targets drawn"
+        )
+    if options.language is not None and options.format != "spacy":
+        raise InputError(f"--language is of spaCy's documents; leave it out with --format {options.format}")
     if Path(options.output).is_dir():
         raise InputError(f"output {options.output} is a folder; give the name of a file")
     make_folder(Path(options.output).parent)

@@ -240,10 +240,8 @@ def add_hand_over_options(parser: argparse.ArgumentParser) -> None:
         help="the teacher's probabilities (default; not for fasttext), or one label a row: the likeliest (fasttext's "
         "default) or one drawn from them",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of drawn labels")
-    parser.add_argument(
-        "--language", default="en", help="spacy: whose tokens the documents have (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, help="of drawn labels (default: 0)")
+    parser.add_argument("--language", help="spacy: whose tokens the documents have (default: en)")
     parser.add_argument(
         "--skip-bad-rows", action="store_true", help="drop and count rows that the format cannot hold"
     )

@@ -278,6 +278,23 @@ def test_the_command_takes_what_label_wrote(run_cli, teacher_folder, own_files, 
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["fasttext", "--seed", 3], "--seed is of drawn labels"),
+        (["fasttext", "--targets", "drawn", "--language", "de"], "leave it out with --format fasttext"),
+        (["sklearn", "--language", "en"], "leave it out with --format sklearn"),
+    ],
+)
+def test_options_of_other_formats_are_refused(write, run_cli, tmp_path, capsys, options, message):
+    output = tmp_path / f"rows.{'npz' if options[0] == 'sklearn' else 'txt'}"
+    assert run_cli("hand-over", write(), "--output", output, "--format", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and not output.exists()
+    kept = [option for option in options if option not in ("--language", "de", "en", "--seed", 3)]
+    assert run_cli("hand-over", write(), "--output", output, "--format", *kept) == 0
+
+
 def test_a_missing_spacy_names_its_installation_before_any_work(
     write, run_cli, data_options, teacher_folder, tmp_path, capsys, monkeypatch
 ):
