@@ -218,7 +218,8 @@ def _open_parquet_file(path: Path) -> pyarrow.parquet.ParquetFile:
         return pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # the last for names that are not UTF-8
         raise InputError(
-            f"{path} is not a readable parquet file ({str(error).partition(LINE_END)[0]})"
+            f"{path} is not a readable parquet file ({str(error).partition(LINE_END)[0]}); write it again, or give "
+            "another file"
         ) from None
 
 

@@ -128,8 +128,9 @@ class RowReader:
             return  # a jsonl file without one good row; reading it says so
         for name in self._required:
             if name not in self.columns:
+                advice = "; number its rows, as `data-augment` does" if name == "id" else ""
                 raise InputError(
-                    f"{self.path} has no column {name!r}; its columns are {list_columns(self.columns)}"
+                    f"{self.path} has no column {name!r}; its columns are {list_columns(self.columns)}{advice}"
                 )
 
 

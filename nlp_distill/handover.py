@@ -160,6 +160,9 @@ def open_labelled(path: str | Path, text_columns: Sequence[str] = (), labels: Se
     Raises:
         InputError: if they are in neither place, or contradict each other.
     """
+    if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise InputError(f"{path} {what}; give a file that `nlp-distill label` wrote")
     try:
         metadata, schema = pq.read_metadata(path), pq.read_schema(path)
     except pa.ArrowInvalid as error:

@@ -299,7 +299,18 @@ def _explain(error: Exception, is_folder: bool) -> str:
         return "its weights have other shapes than its config.json says; take a folder that save_pretrained wrote"
     if "Unrecognized configuration class" in str(error):
         return "its kind of model has no head for this; give a BERT or another encoder of texts"
-    if not isinstance(error, OSError | ValueError | SafetensorError):  # and says nothing about its cause
+    if "does not recognize this architecture" in str(error):
+        return (
+            "the kind of model that its config.json names is not registered; from Python, import what registers its "
+            "class first; here, save its code with it (`register_for_auto_class`) and add --trust-remote-code"
+        )
+    if "Unrecognized model" in str(error):
+        return "its config.json names no kind of model; give a folder that save_pretrained wrote"
+    if "no file named" in str(error):
+        return "it holds no weights (model.safetensors); give a folder that save_pretrained wrote"
+    if isinstance(error, SafetensorError) or "valid JSON file" in str(error):
+        return f"a file in it is damaged ({_shorten(error)}); save the model again"
+    if not isinstance(error, OSError | ValueError):  # and says nothing about its cause
         return f"a file in it is damaged ({type(error).__name__}: {_shorten(error)}); save the model again"
     if is_folder:
         return _shorten(error)

@@ -47,21 +47,23 @@ def run_stage(
         folder: where its files go; it belongs to the stage alone.
         inputs: all that the result depends on, as plain values.
         build: makes the result; returns plain values to keep with it.
-        overwrite: replace what was made from other inputs. Of a finished stage, files that are not its own (a person's
-            notes, the folders of other stages) come over.
+        overwrite: replace what the same module made from other inputs. Of a finished stage, files that are not its own
+            (a person's notes, the folders of other stages) come over.
         every_process: ``build`` is a training in which every process takes part.
 
     Returns:
         What ``build`` returned, now or when the stage was first run.
 
     Raises:
-        InputError: if the folder holds the result of other inputs (naming what differs) or files that are not ours,
+        InputError: if the folder holds the result of other inputs (naming what differs), of another module's stage
+            (whatever ``overwrite`` says), or files that are not ours,
             cannot be written, or is being worked in by another process.
     """
     state = join_processes()
     wanted = json.loads(json.dumps(inputs))
     with ExitStack() as held:
-        replaced = _enter(title, folder, wanted, overwrite, held) if state.is_main_process else None
+        maker = build.__module__
+        replaced = _enter(title, folder, wanted, maker, overwrite, held) if state.is_main_process else None
         state.wait_for_everyone()
         if (finished := _read(folder / FINISHED)) is not None:
             return _move_paths(finished, folder)
@@ -77,18 +79,18 @@ def run_stage(
                 raise
         state.wait_for_everyone()
         if state.is_main_process:
-            _finish(folder, wanted, result)
+            _finish(folder, wanted, maker, result)
         state.wait_for_everyone()
         return result if result is not None else _move_paths(_read(folder / FINISHED), folder)
 
 
-def _finish(folder: Path, inputs: Any, result: Any) -> None:
+def _finish(folder: Path, inputs: Any, maker: str, result: Any) -> None:
     """Mark a stage as finished, with what its files are; what it replaces goes."""
     share_files(folder)
     own = [name for mark in (STARTED, FINISHED) for name in (mark, name_temporary(folder / mark).name)]
     files = list_files(folder, (LOCK, CHECKPOINTS, *own))
     _bring_back(_beside(folder), folder)
-    finished = {"inputs": inputs, "result": result, "files": files, "folder": str(folder)}
+    finished = {"inputs": inputs, "result": result, "files": files, "folder": str(folder), "maker": maker}
     write_json(folder / FINISHED, {**finished, "sha256": hash_plain(json.loads(json.dumps(finished)))})
     (folder / STARTED).unlink()
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -103,7 +105,9 @@ def share_files(folder: Path) -> None:
         path.chmod(0o666 & ~umask)
 
 
-def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitStack) -> Path | None:
+def _enter(
+    title: str, folder: Path, wanted: Any, maker: str, overwrite: bool, held: ExitStack
+) -> Path | None:
     """Leave a finished result of the same inputs as it is; else make the folder ready for them, and hold it.
 
     Returns:
@@ -121,6 +125,10 @@ def _enter(title: str, folder: Path, wanted: Any, overwrite: bool, held: ExitSta
     finished, replaced = _read(folder / FINISHED), None
     if _holds_work(folder):
         found = (finished or {}).get("inputs") or _read(folder / STARTED)
+        if finished is not None and finished.get("maker", maker) != maker:  # older versions did not keep it
+            raise InputError(
+                f"{folder} holds what another command made; choose another output, or remove it yourself"
+            )
         if found is None:
             _check_ours(folder, overwrite)
         if found is None or (finished is not None and not describe_difference(found, wanted)):

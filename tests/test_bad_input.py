@@ -266,13 +266,27 @@ CASES = {
         "0.json",
     ),
     # ---- models
-    "evaluate: config that is a list": (f"{EVALUATE} {{bad}}/config_list", "config_list"),
+    "evaluate: config that is a list": (f"{EVALUATE} {{bad}}/config_list", "config_list", "names no kind"),
     "evaluate: config that is null": (f"{EVALUATE} {{bad}}/config_null", "config_null"),
-    "evaluate: config that is not JSON": (f"{EVALUATE} {{bad}}/config_text", "config_text", "JSON"),
+    "evaluate: config that is not JSON": (
+        f"{EVALUATE} {{bad}}/config_text",
+        "config_text",
+        "JSON",
+        "save the model again",
+    ),
     "evaluate: config that is empty": (f"{EVALUATE} {{bad}}/config_empty", "config_empty"),
     "evaluate: config in UTF-16": (f"{EVALUATE} {{bad}}/config_utf16", "config_utf16"),
-    "evaluate: config without a type": (f"{EVALUATE} {{bad}}/config_plain", "config_plain"),
-    "evaluate: config of an unknown type": (f"{EVALUATE} {{bad}}/config_unknown", "config_unknown"),
+    "evaluate: config without a type": (f"{EVALUATE} {{bad}}/config_plain", "config_plain", "names no kind"),
+    "evaluate: config of an unknown type": (
+        f"{EVALUATE} {{bad}}/config_unknown",
+        "config_unknown",
+        "is not registered",
+        "--trust-remote-code",
+    ),
+    "export: config of an unknown type": (
+        "nlp-distill export {bad}/config_unknown --output {tmp}/out",
+        "is not registered",
+    ),
     "evaluate: config type is a number": (f"{EVALUATE} {{bad}}/config_number", "config_number"),
     "evaluate: config sizes are texts": (f"{EVALUATE} {{bad}}/config_sizes", "config_sizes"),
     "evaluate: config heads": (f"{EVALUATE} {{bad}}/config_heads", "config_heads"),
@@ -282,7 +296,11 @@ CASES = {
     "evaluate: config labels": (f"{EVALUATE} {{bad}}/config_labels", "config_labels"),
     "evaluate: config names a path": (f"{EVALUATE} {{bad}}/config_path", "config_path"),
     "evaluate: a model of another kind": (f"{EVALUATE} {{bad}}/config_vision", "config_vision"),
-    "evaluate: half the weights": (f"{EVALUATE} {{bad}}/weights_half", "weights_half"),
+    "evaluate: half the weights": (
+        f"{EVALUATE} {{bad}}/weights_half",
+        "weights_half",
+        "save the model again",
+    ),
     "evaluate: a header that lies": (f"{EVALUATE} {{bad}}/weights_header", "weights_header"),
     "evaluate: weights NaN": (f"{EVALUATE} {{bad}}/weights_nan", "weights_nan"),
     "evaluate: weights that are empty": (f"{EVALUATE} {{bad}}/weights_empty", "weights_empty"),
@@ -311,6 +329,11 @@ CASES = {
         "huge_number.jsonl has a whole number that is too large for 64 bits",
     ),
     "label: mixed columns": (f"{LABEL} --teacher {{teacher}} --input {{bad}}/mixed.jsonl", "mixed.jsonl"),
+    "label: rows without ids": (
+        f"{LABEL} --teacher {{teacher}} --input {{bad}}/good.csv",
+        "has no column 'id'",
+        "number its rows",
+    ),
     "label: a read-only system": (f"{LABEL} --teacher {{teacher}} --output /proc/o.parquet", "/proc"),
     "distill: labels that clash": (f"{DISTILL} --teacher {{bad}}/three_labels", "[no, yes]", "[a, b, c]"),
     "distill: weights in a hostile pickle": (f"{DISTILL} --teacher {{bad}}/pickle_hostile", "pickle_hostile"),
@@ -355,7 +378,35 @@ CASES = {
     "export: old operators": (f"{EXPORT} --opset 3", "opset is 3"),
     "export: a format": (f"{EXPORT} --format tflite", "invalid choice: 'tflite'"),
     "export: int8 in torch": (f"{EXPORT} --format exported-program --quantize int8-dynamic", "leave it out"),
-    "export: int8 without texts": (f"{EXPORT} --quantize int8-static", "int8-static needs texts"),
+    "export: int8 without texts": (
+        f"{EXPORT} --quantize int8-static",
+        "int8-static needs texts",
+        "add --sample-file",
+    ),
+    "export: a length of 0": (f"{EXPORT} --max-length 0", "max_length is 0"),
+    "export: a column of no sample": (f"{EXPORT} --text-column text", "--text-column is of --sample-file"),
+    "export: a sample of lists": (
+        f"{EXPORT} --sample-file {{bad}}/lists.jsonl --text-column text",
+        "which is no text",
+    ),
+    "export: over a teacher": (
+        "nlp-distill export {teacher} --output {bad}/finished --overwrite",
+        "holds what another command made",
+    ),
+    "benchmark: a task of an exported model": (
+        f"{BENCHMARK} {{bad}}/exported_model --task rte",
+        "--task is of multi-task models",
+    ),
+    "benchmark: a crowd of threads": (f"{BENCHMARK} {{teacher}} --threads 9999", "--threads is 9999"),
+    "hand-over: no such file": (
+        "nlp-distill hand-over ./none.parquet --format sklearn --output {tmp}/o.npz",
+        "none.parquet does not exist",
+        "nlp-distill label",
+    ),
+    "hand-over: a folder": (
+        "nlp-distill hand-over {bad} --format sklearn --output {tmp}/o.npz",
+        "is a folder",
+    ),
     "export: no text column": (f"{EXPORT} --sample-file {{bad}}/good.csv", "--text-column"),
     "export: no such column": (f"{EXPORT} --sample-file {{bad}}/good.csv --text-column x", "no column 'x'"),
     "export: too long": (f"{EXPORT} --max-length 65", "reads at most 64"),
@@ -899,6 +950,10 @@ def write_models(bad, teacher):
 
 
 def write_others(bad):
+    (bad / "lists.jsonl").write_text('{"text": ["a film", "a plot"]}\n')
+    (bad / "finished").mkdir()
+    finished = {"inputs": {}, "result": {}, "files": {}, "maker": "nlp_distill.commands.finetune"}
+    (bad / "finished" / "stage_finished.json").write_text(json.dumps(finished))
     for name in ("exported_settings", "exported_model"):
         (bad / name).mkdir()
         (bad / name / "model.onnx").write_bytes(b"no model")

@@ -17,9 +17,10 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.stages import write_json
     from nlp_distill.subjects import is_exported
 
-    for name, values in (("--lengths", options.lengths), ("--threads", options.threads or [])):
-        for value in values:
-            check_whole(name, value, at_least=1)
+    for value in options.lengths:
+        check_whole("--lengths", value, at_least=1)
+    for value in options.threads or []:
+        check_whole("--threads", value, at_least=1, at_most=os.cpu_count())
     check_whole("--repeats", options.repeats, at_least=1)
     if not 0 <= options.seconds < math.inf:
         raise InputError(f"--seconds is {options.seconds}; give 0 (no throughput) or more")
@@ -28,6 +29,10 @@ def run(options: argparse.Namespace) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options.threads or sorted({1, cores})
     saved = [name for name in options.models if not is_exported(name)]
+    if options.task and not saved:
+        raise InputError(
+            "--task is of multi-task models in torch, and an exported model has one task; leave it out"
+        )
     task = choose_task(saved, options.task, "--task", {})
     results = benchmark(
         options.models, options.lengths, threads, options.repeats, options.seconds, options.pairs, task

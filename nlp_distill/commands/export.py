@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
     from nlp_distill.calibration import split_sample
-    from nlp_distill.export import describe_exporter, export_model, list_inputs, measure_parity
+    from nlp_distill.export import check_onnx, describe_exporter, export_model, list_inputs, measure_parity
     from nlp_distill.hashes import describe_architecture, hash_tokenizer, hash_weights
     from nlp_distill.models import (
         check_max_length,
@@ -40,6 +40,9 @@ def run(options: argparse.Namespace) -> None:
     from nlp_distill.students import WordStudent
     from nlp_distill.training import MIN_LENGTH
 
+    if options.format == "onnx":
+        check_onnx(options.opset)
+    check_sample_options(options)
     code = {"trust_remote_code": options.trust_remote_code}
     task = choose_task([options.student], options.task, "--task", code)
     if is_tagger(options.student, **code):
@@ -51,7 +54,9 @@ def run(options: argparse.Namespace) -> None:
     else:
         model = load_classifier(options.student, task, **code)
         tokenizer = load_pretrained(AutoTokenizer, options.student, **code)
-    max_length = options.max_length or min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
+    max_length = options.max_length
+    if max_length is None:
+        max_length = min(count_positions(model) or MAX_LENGTH, MAX_LENGTH)
     check_whole("max_length", max_length, at_least=MIN_LENGTH)
     check_max_length(model, max_length)
     check_vocabulary(model, tokenizer)
@@ -105,6 +110,26 @@ def run(options: argparse.Namespace) -> None:
         show(result, model, output, bool(is_pair))
 
 
+def check_sample_options(options: argparse.Namespace) -> None:
+    """Refuse options of a sample that is not given, and no sample where one is needed.
+
+    Raises:
+        InputError: saying what to add or leave out.
+    """
+    if options.sample_file is not None:
+        return
+    if options.quantize == "int8-static":
+        raise InputError(
+            "int8-static needs texts like those to come, to see the range of activations; add --sample-file and "
+            "--text-column"
+        )
+    for name in ("text_column", "text_pair_column"):
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is of --sample-file, which is not given; add it, or leave that out"
+            )
+
+
 def read_samples(
     options: argparse.Namespace, tokenizer: Any, is_pair: bool | None
 ) -> tuple[list[Any], bool | None]:
@@ -138,10 +163,13 @@ def read_samples(
     columns = [options.text_column, *([options.text_pair_column] if options.text_pair_column else [])]
     rows = []
     reader = read_rows(
-        Path(options.sample_file), required_columns=tuple(columns), skip_bad_rows=options.skip_bad_rows
+        Path(options.sample_file),
+        required_columns=columns,
+        text_columns=columns,
+        skip_bad_rows=options.skip_bad_rows,
     )
     for row in reader:
-        texts = tuple(str(row[column]) for column in columns)
+        texts = tuple(row[column] for column in columns)
         rows.append(texts if len(texts) == 2 else texts[0])
         if len(rows) == PARITY_ROWS + CALIBRATION_ROWS:
             break

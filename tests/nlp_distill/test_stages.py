@@ -204,6 +204,28 @@ def test_overwrite_keeps_the_old_result_beside_until_the_new_one_is_finished(fol
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_command_made_is_never_replaced(folder: Path, overwrite: bool) -> None:
+    run_stage("work", folder, INPUTS, Builder())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = Builder()
+    other.__module__ = "nlp_distill.commands.other"
+    with pytest.raises(InputError, match="holds what another command made; choose another output, or remove"):
+        run_stage("other work", folder, {**INPUTS, "seed": 1}, other, overwrite)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    # Of the same inputs it is reused, as two pipelines reuse each other's transfer set.
+    assert run_stage("other work", folder, INPUTS, other, overwrite)["call"] == 1
+
+
+def test_a_result_from_before_makers_were_kept_can_be_replaced(folder: Path) -> None:
+    run_stage("work", folder, INPUTS, Builder())
+    mark = folder / FINISHED
+    kept = json.loads(mark.read_text())
+    del kept["maker"]
+    mark.write_text(json.dumps(kept))
+    assert run_stage("work", folder, {**INPUTS, "seed": 1}, Builder(), overwrite=True)["call"] == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_of_someone_else_is_never_touched(folder: Path, overwrite: bool) -> None:
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("years of work")
