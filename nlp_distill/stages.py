@@ -125,7 +125,7 @@ def _enter(
     finished, replaced = _read(folder / FINISHED), None
     if _holds_work(folder):
         found = (finished or {}).get("inputs") or _read(folder / STARTED)
-        if finished is not None and finished.get("maker", maker) != maker:  # older versions did not keep it
+        if finished is not None and _is_of_another(finished, wanted, maker):
             raise InputError(
                 f"{folder} holds what another command made; choose another output, or remove it yourself"
             )
@@ -148,6 +148,14 @@ def _enter(
         held.enter_context(hold_folder(folder))
     write_json(folder / STARTED, wanted)
     return replaced
+
+
+def _is_of_another(finished: Mapping[str, Any], wanted: Mapping[str, Any], maker: str) -> bool:
+    """Whether another module made a stage; of one that does not say so, whether it has other settings by name."""
+    if "maker" in finished:
+        return finished["maker"] != maker
+    found = set(finished["inputs"])
+    return 2 * len(found & set(wanted)) < len(found | set(wanted))
 
 
 def read_inputs(folder: Path) -> dict[str, Any] | None:
