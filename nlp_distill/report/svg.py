@@ -96,7 +96,7 @@ def find_ticks(low: float, high: float, most: int = 6) -> list[float]:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first < most:
             break
-    return [float(f"{number * step:.6g}") for number in range(first, last + 1)]
+    return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
 
 
 def find_log_ticks(low: float, high: float, most: int = 6) -> list[float]:
