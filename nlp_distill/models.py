@@ -299,10 +299,10 @@ def _explain(error: Exception, is_folder: bool) -> str:
         return "its weights have other shapes than its config.json says; take a folder that save_pretrained wrote"
     if "Unrecognized configuration class" in str(error):
         return "its kind of model has no head for this; give a BERT or another encoder of texts"
-    if "does not recognize this architecture" in str(error):
+    if unknown := re.search("has model type `(.*?)` but Transformers does not recognize", str(error)):
         return (
-            "the kind of model that its config.json names is not registered; from Python, import what registers its "
-            "class first; here, save its code with it (`register_for_auto_class`) and add --trust-remote-code"
+            f"the model type `{unknown[1]}` of its config.json is not registered; from Python, import what registers "
+            "its class first; here, save its code with it (`register_for_auto_class`) and add --trust-remote-code"
         )
     if "Unrecognized model" in str(error):
         return "its config.json names no kind of model; give a folder that save_pretrained wrote"

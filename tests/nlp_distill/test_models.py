@@ -91,10 +91,13 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "model.safetensors").unlink(), "no file named model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "it holds no weights (model.safetensors)"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"torn"), "header"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "new"}'), "model type `new`"),
+        (lambda folder: (folder / "config.json").write_text("{"), "JSON file"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "new"}'),
+            "model type `new` of its config.json is not registered",
+        ),
     ],
     ids=["no weights", "torn weights", "torn config", "unknown type"],
 )
