@@ -138,8 +138,11 @@ def read_one_token(model: Model) -> int:
 
     A classifier like BERT's reads the state of the first token alone. Of the other tokens, the last layer needs keys
     and values; what follows attention (its output's projection, the feed-forward, both norms) goes token by token,
-    and is left out for them: of a model of two layers, about a third of all products. Returns how many operators now
-    compute one token; 0 where a head reads them all.
+    and is left out for them: 9 of the 12 times hidden² products a token of that layer, where the feed-forward is four
+    times as wide. States are (batch, seq, hidden) before, and (batch, 1, hidden) after.
+
+    Returns:
+        How many operators now compute one token; 0 where a head reads them all.
     """
     read = [node for node in model.graph if _picks_one_token(node)]
     if len(read) != 1:

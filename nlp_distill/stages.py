@@ -55,9 +55,9 @@ def run_stage(
         What ``build`` returned, now or when the stage was first run.
 
     Raises:
-        InputError: if the folder holds the result of other inputs (naming what differs), of another module's stage
-            (whatever ``overwrite`` says), or files that are not ours,
-            cannot be written, or is being worked in by another process.
+        InputError: if the folder holds the result of other inputs (naming what differs), what another module's stage
+            made (whatever ``overwrite`` says) or files that are not ours, cannot be written, or is being worked in by
+            another process.
     """
     state = join_processes()
     wanted = json.loads(json.dumps(inputs))

@@ -20,7 +20,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.text_pair_column and not options.text_column:
         raise InputError("--text-pair-column is given without --text-column; give both, or neither")
-    seed, language = options.seed or 0, options.language or "en"
+    seed = 0 if options.seed is None else options.seed
+    language = "en" if options.language is None else options.language
     check_whole("seed", seed, at_least=0)
     columns = tuple(column for column in (options.text_column, options.text_pair_column) if column)
     settings = HandOver(
